@@ -1,0 +1,53 @@
+# drg_lib: `make help` lists the targets.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+export DVC_NO_ANALYTICS := 1
+export PYTHONWARNINGS := ignore::SyntaxWarning
+
+SHELL  := /bin/bash
+.SHELLFLAGS := -eo pipefail -c
+# Stage commands find drg-run and dvc in the environment, activated or not.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lab bench lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup: $(READY) ## make the virtual environment from requirements.lock
+
+$(READY): requirements.lock settings.ini setup.py
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found. Remedy: install Python 3.11, 3.12 or 3.13, or make PYTHON=/path/to/python3."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "make: Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + ". Remedy: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: this Python cannot make virtual environments. Remedy: apt-get install python3-venv."; exit 1; }
+	@echo "Setting up $(VENV) from requirements.lock: about 250 packages, two to four minutes"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@python -m pip install --disable-pip-version-check --require-hashes --no-compile --progress-bar off -r requirements.lock \
+	  | awk '/^Collecting/ {if (++n % 25 == 0) print "  " n " packages fetched"} /^Installing collected/ {print "  installing"} {fflush()}'
+	@python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(READY) ## run the pipeline: make run [SOURCE=medicare_csv DATA=file.csv.gz]
+	@drg-choose $(if $(SOURCE),data_sources=$(SOURCE)) $(if $(DATA),data=$(DATA))
+	@if dvc status --quiet 2>/dev/null; then echo "All is up to date: no input, config or notebook has changed."; else dvc repro; fi
+	@python -m drg_lib.core.summary
+
+test: $(READY) ## run the tests
+	@echo "Running the tests"
+	@python -m pytest
+
+lab: $(READY) ## open JupyterLab on the stage notebooks
+	jupyter lab nbs
+
+bench: $(READY) ## measure speed and memory; prints a table
+	@python benchmarks/run.py
+
+lock: $(READY) ## renew requirements.lock from settings.ini
+	uv pip compile setup.py --extra dev --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet --custom-compile-command "make lock" --output-file requirements.lock
+
+clean: ## remove what can be made again; data, results, reports and tracking stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache dvc_plots catboost_info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
