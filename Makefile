@@ -33,7 +33,7 @@ $(READY): requirements.lock settings.ini setup.py
 run: $(READY) ## run the pipeline: make run [SOURCE=medicare_csv DATA=file.csv.gz]
 	@drg-choose $(if $(SOURCE),data_sources=$(SOURCE)) $(if $(DATA),data=$(DATA))
 	@if dvc status --quiet 2>/dev/null; then echo "All is up to date: no input, config or notebook has changed."; else dvc repro; fi
-	@python -m drg_lib.core.summary
+	@python -c "from drg_lib.core.summary import main; main()"
 
 test: $(READY) ## run the tests
 	@echo "Running the tests"

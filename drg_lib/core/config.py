@@ -6,12 +6,12 @@
 __all__ = ['DataSource', 'DataVersion', 'Target', 'Model', 'MlExperiments', 'Section', 'Logging', 'Paths', 'Config', 'choices',
            'choice', 'chosen_overrides', 'version_entry', 'register', 'compose', 'as_dict']
 
-# %% ../../nbs/core/config.ipynb #3b7d8074
+# %% ../../nbs/core/config.ipynb #7073ae02
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
 from .schema import DataError
-from .tables import project_root
+from .files import project_root
 
 # %% ../../nbs/core/config.ipynb #68166b97
 @dataclass
@@ -58,7 +58,7 @@ class Target:
     unit: str = "???"
     transform: str = "change"  # level, change or log_change
 
-# %% ../../nbs/core/config.ipynb #cf7d6ec9
+# %% ../../nbs/core/config.ipynb #ffce64c3
 @dataclass
 class Model:
     "An estimator by import path, its fixed parameters, and the space that Optuna searches."
@@ -66,7 +66,8 @@ class Model:
     label: str = "???"
     estimator: str = "???"
     parameters: Dict[str, Any] = field(default_factory=dict)
-    encoding: str = "???"
+    encoding: str = "???"  # of facility and DRG: one_hot, target or native
+    preparation: Dict[str, Any] = field(default_factory=dict)
     search_space: Dict[str, Any] = field(default_factory=dict)
 
 # %% ../../nbs/core/config.ipynb #8d582e21
@@ -184,7 +185,7 @@ def version_entry(version, key):
     if version not in listed: raise DataError(f"configs/versions.yaml does not list '{version}'; it lists v0, {', '.join(listed)}.")
     return listed[version][key]
 
-# %% ../../nbs/core/config.ipynb #7d6c31bb
+# %% ../../nbs/core/config.ipynb #df8481ff
 def register():
     "Tell Hydra the schema and the resolver; safe to call again."
     from hydra.core.config_store import ConfigStore
@@ -192,8 +193,9 @@ def register():
     ConfigStore.instance().store(name="schema", node=Config)
     OmegaConf.register_new_resolver("choice", choice, replace=True)
     OmegaConf.register_new_resolver("version", version_entry, replace=True)
+    OmegaConf.register_new_resolver("times", lambda number, factor: round(number * factor), replace=True)
 
-# %% ../../nbs/core/config.ipynb #412b17b9
+# %% ../../nbs/core/config.ipynb #2931bd8a
 def compose(overrides=(), root=None):
     """Compose a config as `drg-run` would.
 
@@ -216,7 +218,7 @@ def compose(overrides=(), root=None):
     with initialize_config_dir(config_dir=str((root or project_root()) / "configs"), version_base="1.3"):
         return hydra_compose("config", overrides=[*chosen_overrides(list(overrides)), *overrides])
 
-# %% ../../nbs/core/config.ipynb #ac660915
+# %% ../../nbs/core/config.ipynb #3210de08
 def as_dict(config):
     "A composed part as plain Python, interpolations resolved."
     from omegaconf import OmegaConf

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['TYPES', 'ParameterError', 'notebook_parameters', 'fits', 'check_parameters', 'stage_section', 'stage_parameters',
-           'skip_slow_import', 'cell_name', 'cell_logger', 'open_log', 'execute', 'run_stage', 'keep_report',
-           'in_sweep', 'main']
+           'cell_name', 'cell_logger', 'open_log', 'execute', 'run_stage', 'keep_report', 'in_sweep', 'main']
 
-# %% ../../nbs/core/runner.ipynb #ab7de3e9
+# %% ../../nbs/core/runner.ipynb #f8cc7543
 import ast
 import logging
 import os
@@ -15,9 +14,10 @@ import sys
 import time
 from pathlib import Path
 
-from .config import Config, as_dict, choice, choices, chosen_overrides, register
+from .config import as_dict, chosen_overrides, register
 from .schema import DataError
-from .tables import project_root, write_aside
+from .scraps import read_scraps, skip_slow_import
+from .files import project_root, write_aside
 
 # %% ../../nbs/core/runner.ipynb #a161eaf1
 class ParameterError(DataError):
@@ -122,19 +122,14 @@ def stage_parameters(config):
         parameters.update(as_dict(config.transformation))
     return parameters
 
-# %% ../../nbs/core/runner.ipynb #82d41867
-def skip_slow_import():
-    "jsonschema imports rfc3987_syntax for a URI check that notebooks do not need; that alone takes over a second."
-    sys.modules.setdefault("rfc3987_syntax", None)
-
-# %% ../../nbs/core/runner.ipynb #b7270a71
+# %% ../../nbs/core/runner.ipynb #f6b17676
 def cell_name(source, index):
     "The name that a cell gives itself by `#papermill_description=name`, else its number."
     for line in source.splitlines():
         if line.startswith("#papermill_description="): return line.split("=", 1)[1].strip()
     return f"cell {index + 1}"
 
-# %% ../../nbs/core/runner.ipynb #6afa4f38
+# %% ../../nbs/core/runner.ipynb #89187eea
 def cell_logger(log, lines):
     """A papermill engine that logs each named cell with its seconds.
 
@@ -167,7 +162,7 @@ def cell_logger(log, lines):
 
     return CellLogger
 
-# %% ../../nbs/core/runner.ipynb #eab4e7bc
+# %% ../../nbs/core/runner.ipynb #b0e747c7
 def open_log(path, settings):
     "A logger that writes the run's one file at `path`, in the format of the logging group."
     log = logging.getLogger(f"drg_lib.run.{path}")
@@ -179,7 +174,7 @@ def open_log(path, settings):
     log.addHandler(handler)
     return log
 
-# %% ../../nbs/core/runner.ipynb #cfb23b8a
+# %% ../../nbs/core/runner.ipynb #81cde577
 def execute(notebook, report, parameters, log, root):
     """Execute `notebook` into `report` by papermill.
 
@@ -201,7 +196,8 @@ def execute(notebook, report, parameters, log, root):
     os.environ.update(PYTHONHASHSEED="0", DRG_LIB_ROOT=str(root))
     logging.getLogger("papermill").setLevel(logging.ERROR)  # its warnings are about types that are checked here
     try:
-        execute_notebook(str(notebook), str(partial), parameters, engine_name="drg_lib", cwd=str(root), progress_bar=bar)
+        execute_notebook(str(notebook), str(partial), parameters, engine_name="drg_lib", cwd=str(root), progress_bar=bar,
+                         extra_arguments=["--IPKernelApp.log_level=50"])  # no word on loopback sockets and on being told to stop
     except PapermillExecutionError as error:
         import nbformat
         failed = next((c for c in nbformat.read(partial, 4).cells if c.cell_type == "code" and any(o.output_type == "error" for o in c.outputs)), None)
@@ -211,7 +207,7 @@ def execute(notebook, report, parameters, log, root):
         raise RuntimeError(f"{what}\nFailed in: {name}, of {notebook.relative_to(root)}\nPartial notebook: {partial.relative_to(root)}") from error
     os.replace(partial, report)
 
-# %% ../../nbs/core/runner.ipynb #9e53d0f1
+# %% ../../nbs/core/runner.ipynb #dfb4fc46
 def run_stage(config, root=None):
     """Run the stage that a composed config describes.
 
@@ -256,17 +252,16 @@ def run_stage(config, root=None):
     for handler in log.handlers: handler.close()
     return report
 
-# %% ../../nbs/core/runner.ipynb #8025966c
+# %% ../../nbs/core/runner.ipynb #67ac500f
 def keep_report(report, log):
     "Log the executed notebook to the MLflow run that it opened."
-    from drg_lib.core.scraps import read_scraps
     run = read_scraps(report).get("mlflow_run_id")
     if run:
         from drg_lib.core.tracking import log_report
         log_report(run, report)
         log.info("report logged to MLflow run %s", run)
 
-# %% ../../nbs/core/runner.ipynb #97bb6acd
+# %% ../../nbs/core/runner.ipynb #a7811dbb
 def in_sweep(config):
     "A config whose results and reports go to the folder of the sweep's job, so that jobs do not overwrite one another."
     from hydra.core.hydra_config import HydraConfig
@@ -278,7 +273,7 @@ def in_sweep(config):
         if stage_section(config).order >= 5: config.paths.results = f"{folder}/results"
     return config
 
-# %% ../../nbs/core/runner.ipynb #14663d74
+# %% ../../nbs/core/runner.ipynb #1e68c61e
 def main():
     "`drg-run`: see `drg-run --help`."
     try: root = project_root()

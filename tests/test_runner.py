@@ -1,0 +1,166 @@
+"""drg-run and drg-choose as a person meets them: what runs, what is refused, what is left behind."""
+import json
+import shutil
+
+import pytest
+import yaml
+
+from conftest import ROOT, copy_project, run
+
+MINI = {
+    "cells": [
+        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "# Mini\n> A stage for the tests."},
+        {"cell_type": "code", "id": "b", "metadata": {"tags": ["parameters"]}, "execution_count": None, "outputs": [],
+         "source": "number: int = 1  # a number\ntext: str | None = None  # a text"},
+        {"cell_type": "code", "id": "c", "metadata": {}, "execution_count": None, "outputs": [], "source": "#papermill_description=divide\n12 / number"},
+        {"cell_type": "code", "id": "d", "metadata": {}, "execution_count": None, "outputs": [], "source": "#papermill_description=after\ntext"},
+    ],
+    "metadata": {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}, "nbformat": 4, "nbformat_minor": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    project = copy_project(tmp_path_factory.mktemp("runner") / "project")
+    (project / "nbs/mini.ipynb").write_text(json.dumps(MINI))
+    (project / "configs/project_sections/mini.yaml").write_text(
+        "# @package project_sections.mini\norder: 9\ntitle: Mini\npurpose: For the tests.\nnotebook: nbs/mini.ipynb\nreport: mini.ipynb\n"
+        "parameters:\n  number: ${evaluation.number}\n  text: ${evaluation.text}\n")
+    config = project / "configs/config.yaml"
+    config.write_text(config.read_text().replace("      - 8_deployment\n", "      - 8_deployment\n      - mini\n"))
+    (project / "configs/evaluation/base.yaml").write_text("number: 3\ntext: null\n")
+    return project
+
+
+def drg(project, *arguments, **options):
+    return run(project, "drg-run", *arguments, check=False, **options)
+
+
+def test_a_stage_runs_and_leaves_report_log_and_config(project):
+    done = drg(project, "stage=mini", "evaluation.number=4")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((project / "runs/mini.ipynb").read_text())
+    assert "3.0" in json.dumps(report) and not (project / "runs/mini.partial.ipynb").exists()
+    log = (project / "runs/mini.log").read_text()
+    assert "divide" in log and "done in" in log
+    assert yaml.safe_load((project / "runs/mini.yaml").read_text())["evaluation"]["number"] == 4
+    assert "divide" in done.stderr and "after" in done.stderr
+
+
+def test_the_log_has_the_format_of_the_logging_group(project):
+    drg(project, "stage=mini", "logging.format='%(levelname)s|%(message)s'")
+    assert all(line.startswith("INFO|") for line in (project / "runs/mini.log").read_text().splitlines())
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["stage=mini", "evaluation.number=four"], ["number", "must be int", "Remedy"]),
+    (["stage=mini", "+project_sections.mini.parameters.alpha=1"], ["unknown parameter 'alpha'", "number, text"]),
+    (["stage=mini", "~project_sections.mini.parameters.number"], ["missing parameter 'number'"]),
+    (["stage=nothing"], ["no stage 'nothing'", "modeling"]),
+    ([], ["No stage given", "ingestion"]),
+    (["stage=transformation", "data_versions=v1"], ["does not make v1", "stage=cleaning"]),
+    (["stage=mini", "ml_experiments.n_trialz=3"], ["n_trialz"]),
+    (["stage=mini", "ml_experiments.n_trials=three"], ["n_trials", "three"]),
+    (["stage=mini", "models=forest"], ["models/forest", "ridge"]),
+    (["stage=mini", "nonsense"], ["nonsense"]),
+])
+def test_wrong_overrides_are_refused_and_nothing_runs(project, arguments, words):
+    for left in (project / "runs").glob("*"): left.unlink()
+    done = drg(project, *arguments)
+    assert done.returncode == 2, done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
+    assert "Traceback" not in done.stderr and not list((project / "runs").glob("*.ipynb"))
+
+
+def test_a_typo_in_a_config_file_names_the_key(project):
+    path = project / "configs/ml_experiments/quick.yaml"
+    before = path.read_text()
+    try:
+        path.write_text(before + "\nn_trails: 3\n")
+        done = drg(project, "stage=mini", "ml_experiments=quick")
+    finally: path.write_text(before)
+    assert done.returncode == 2 and "n_trails" in done.stderr and "ml_experiments/quick" in done.stderr
+
+
+def test_a_failed_cell_is_named_and_the_partial_notebook_kept(project):
+    (project / "runs/mini.ipynb").unlink(missing_ok=True)
+    done = drg(project, "stage=mini", "evaluation.number=0")
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr and "Failed in: divide" in done.stderr and "runs/mini.partial.ipynb" in done.stderr
+    assert (project / "runs/mini.partial.ipynb").exists() and not (project / "runs/mini.ipynb").exists()
+    assert "ZeroDivisionError" in (project / "runs/mini.log").read_text()
+
+
+def test_cfg_job_and_help_run_nothing(project):
+    shown = drg(project, "stage=mini", "evaluation.number=7", "--cfg", "job")
+    assert shown.returncode == 0 and yaml.safe_load(shown.stdout)["evaluation"]["number"] == 7
+    assert "stage=modeling models=ridge" in drg(project, "--help").stdout
+
+
+def test_a_sweep_keeps_its_jobs_apart(project):
+    done = drg(project, "stage=mini", "evaluation.number=1,2", "--multirun")
+    assert done.returncode == 0, done.stderr
+    reports = sorted((project / "runs/multirun").rglob("mini.ipynb"))
+    assert len(reports) == 2 and ["12.0" in r.read_text() for r in reports] == [True, False]
+    shutil.rmtree(project / "runs/multirun")
+
+
+def test_a_notebook_that_is_not_one(project):
+    path = project / "nbs/mini.ipynb"
+    before = path.read_text()
+    try:
+        path.write_text("{")
+        done = drg(project, "stage=mini")
+    finally: path.write_text(before)
+    assert done.returncode == 2 and "mini.ipynb" in done.stderr and "Remedy" in done.stderr
+
+
+def test_outside_a_project(tmp_path):
+    done = run(tmp_path, "drg-run", "stage=mini", check=False, env={"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 1 and "not inside a drg_lib project" in done.stderr
+
+
+CHOICES = [
+    (["data_sources=medicare_csv"], "needs a file"),
+    (["data_sources=medicare_csv", "data=missing.csv"], "missing.csv is not a file"),
+    (["data_sources=nowhere"], "no configs/data_sources/nowhere.yaml"),
+    (["models=ridge,forest"], "no configs/models/forest.yaml"),
+    (["targets=mean_payment"], "has no mean_payment"),
+    (["color=red"], "no choice"),
+]
+
+
+@pytest.mark.parametrize("arguments, words", CHOICES)
+def test_wrong_choices_change_nothing(project, arguments, words):
+    before = (project / "params.yaml").read_text()
+    done = run(project, "drg-choose", *arguments, check=False)
+    assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+    assert (project / "params.yaml").read_text() == before
+
+
+def test_a_choice_brings_its_targets_and_goes_back(project):
+    before = (project / "params.yaml").read_text()
+    (project / "panel.csv").write_text("year\n2011\n")
+    run(project, "drg-choose", "data_sources=medicare_csv", "data=panel.csv")
+    chosen = yaml.safe_load((project / "params.yaml").read_text())
+    assert chosen["data_sources"] == "medicare_csv" and chosen["targets"] == ["mean_payment", "mean_charge"]
+    run(project, "drg-choose", "data_sources=synthetic")
+    assert yaml.safe_load((project / "params.yaml").read_text()) == yaml.safe_load(before)
+
+
+def test_every_config_file_composes():
+    from drg_lib.core.choose import options
+    from drg_lib.core.config import as_dict, compose
+    for group in ("data_sources", "data_versions", "models", "target", "ml_experiments", "partitioning", "evaluation", "deployment"):
+        for option in options(group) or ["base"]:
+            as_dict(compose([f"{group}={option}"])[group])
+
+
+def test_versions_and_their_configs_agree():
+    from drg_lib.core.config import compose
+    from drg_lib.core.versions import known_versions
+    for version, entry in known_versions().items():
+        config = compose([f"data_versions={version}"])
+        assert (config.data_versions.section, config.data_versions.parent, config.data_versions.step) == (entry["section"], entry["parent"], entry["step"])
+        assert f"/transformation@_global_.transformation: {entry['step']}" in (ROOT / f"configs/data_versions/{version}.yaml").read_text()
+        assert list((ROOT / "nbs").rglob(f"{version}_{entry['step']}.ipynb")) and (ROOT / f"drg_lib/{entry['section']}/{entry['step']}.py").is_file()
