@@ -153,7 +153,7 @@ def check_forecast(table):
 # %% ../nbs/8_deployment.ipynb #6fe3045e
 def registered_name(target_name): return f"drg_lib-{target_name}"
 
-# %% ../nbs/8_deployment.ipynb #abbfbf30
+# %% ../nbs/8_deployment.ipynb #464dffaf
 def register_champion(run, model, example, target_name, about):
     """Log a fitted model with signature and input example and register it; None when tracking is off.
 
@@ -176,7 +176,7 @@ def register_champion(run, model, example, target_name, about):
     import sklearn
     from mlflow.models import infer_signature
     columns = list(dict.fromkeys(["year", *model.categorical, "last_value", *model.features]))
-    example = example[columns].astype({"year": "int64"}).reset_index(drop=True)
+    example = example[columns].astype({"year": "float64"}).reset_index(drop=True)
     info = run.mlflow.sklearn.log_model(
         model, name=target_name, signature=infer_signature(example, model.predict(example)), input_example=example, serialization_format="cloudpickle",
         registered_model_name=registered_name(target_name), pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"pandas=={pd.__version__}"])
@@ -209,7 +209,7 @@ def expected_change(table, target_name, top=12):
     biggest = sums.sort_values(["facilities", "last"], ascending=False).head(top)
     return biggest.reset_index()[["apr_drg_code", "apr_drg_description", "facilities", "last", "predicted", "change"]]
 
-# %% ../nbs/8_deployment.ipynb #ec9ee3ad
+# %% ../nbs/8_deployment.ipynb #1eae07b0
 @picture
 def plot_expected_change(changes, label, year, thing, note=None, synthetic=False):
     """Bars of `expected_change`, the largest rise on top.
@@ -232,7 +232,7 @@ def plot_expected_change(changes, label, year, thing, note=None, synthetic=False
     ax.bar_label(bars, [percent(c, digits=1) for c in changes["change"]], padding=3, fontsize=9)
     ax.axvline(0, color="#333333", linewidth=0.8)
     ax.xaxis.set_major_formatter(percent)
-    ax.margins(x=0.12)
+    ax.margins(x=0.2)
     ax.set(xlabel="expected change a year")
     ax.grid(axis="y", visible=False)
     rising = int((changes["change"] > 0).sum())

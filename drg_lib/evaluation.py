@@ -79,7 +79,7 @@ def choose_champion(records):
         if loss is None or not np.isfinite(loss): raise DataError(f"model {name}: its validation loss is {loss}. Remedy: tune it again.")
     return min(sorted(records), key=lambda name: records[name]["validation_loss"])
 
-# %% ../nbs/6_evaluation.ipynb #2c31e69f
+# %% ../nbs/6_evaluation.ipynb #13ed0a5c
 def test_rows(forecasts, partition):
     """The rows of the test years with a forecast, both naive forecasts and the volume.
 
@@ -102,9 +102,10 @@ def test_rows(forecasts, partition):
 
 
 def with_volume(rows, partition):
-    "`rows` with `volume`: the pair's last known discharges, or the size of its last value in a table without them."
-    if "lag_sum_discharges" not in partition or not partition["lag_sum_discharges"].notna().any(): return rows.assign(volume=rows["last_value"].abs())
-    return rows.merge(partition[[*KEYS, "lag_sum_discharges"]].rename(columns={"lag_sum_discharges": "volume"}), on=KEYS, how="left")
+    "`rows` with `volume`: the pair's last known discharges, or the size of its last value where no test row has them."
+    known = partition[[*KEYS, "lag_sum_discharges"]] if "lag_sum_discharges" in partition else partition[KEYS].assign(lag_sum_discharges=np.nan)
+    rows = rows.merge(known.rename(columns={"lag_sum_discharges": "volume"}), on=KEYS, how="left")
+    return rows if rows.loc[rows["split"] == "test", "volume"].notna().any() else rows.assign(volume=rows["last_value"].abs())
 
 
 def sample(rows, n, seed):

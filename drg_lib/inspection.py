@@ -15,7 +15,7 @@ from .core.panel import money_columns
 from .core.plotting import MARKERS, color, dollars, label_ends, listed, message, percent, picture, thousands
 from .core.schema import DESCRIPTIONS, KEYS, SEVERITY, DataError
 
-# %% ../nbs/1_inspection.ipynb #0604f7a9
+# %% ../nbs/1_inspection.ipynb #6de9ad6b
 def as_canonical(raw, source):
     """The published table under canonical names, with numbers where text was.
 
@@ -36,7 +36,7 @@ def as_canonical(raw, source):
     Raises
     ------
     DataError
-        When the table has no rows or a needed column is missing.
+        When the table has no rows, a needed column is missing, or no year or no amount is a number.
     """
     if not len(raw): raise DataError("v0: the published table has no rows. Remedy: check the file that the data source names.")
     names = match_columns(raw.columns, source["columns"], source.get("optional_columns") or {}, where="v0")
@@ -44,7 +44,10 @@ def as_canonical(raw, source):
     numbers = [c for c in ("year", SEVERITY, "discharges", *money_columns(frame.columns, source)) if c in frame]
     ids = [c for c in ("facility_id", "apr_drg_code") if c in frame]
     bare = {c: frame[c].str.replace(",", "", regex=False) for c in (*ids, *numbers)}
-    return frame.assign(**{c: pd.to_numeric(text, errors="coerce").astype("float64") if c in numbers else text for c, text in bare.items()})
+    parsed = {c: pd.to_numeric(bare[c], errors="coerce").astype("float64").replace([np.inf, -np.inf], np.nan) for c in numbers}
+    for needed in ("year", next(iter(money_columns(frame.columns, source)), "year")):
+        if not parsed[needed].notna().any(): raise DataError(f"v0: no value of {needed} is a number. Remedy: check the file that the data source names.")
+    return frame.assign(**{**bare, **parsed})
 
 # %% ../nbs/1_inspection.ipynb #e1add66d
 def by_year(frame, source):
@@ -183,7 +186,7 @@ def largest(frame, key, name, n=10):
     table.attrs["by"] = by
     return table
 
-# %% ../nbs/1_inspection.ipynb #c6af5e57
+# %% ../nbs/1_inspection.ipynb #74d9f338
 @picture
 def plot_largest(table, total, things, note=None, synthetic=False):
     """Bars of `largest`.
@@ -210,6 +213,7 @@ def plot_largest(table, total, things, note=None, synthetic=False):
     ax.grid(axis="y", visible=False)
     ax.xaxis.set_major_formatter(thousands)
     title = f"The {len(table)} largest of {total:,} {things} have {percent(table['share'].sum())} of the {by}"
+    if len(table) == total: title = f"The largest of {total:,} {things} has {percent(table['share'].iloc[0])} of the {by}"
     return message(ax, title, note, synthetic)
 
 # %% ../nbs/1_inspection.ipynb #98eb9391
@@ -230,7 +234,7 @@ def plot_coverage(table, max_gap_years=1, note=None, synthetic=False):
     title = f"{percent(usable / total)} of {thousands(total)} pairs of facility and DRG have two years in a row or more"
     return message(ax, title, " ".join(n for n in (gap.strip(), note) if n), synthetic)
 
-# %% ../nbs/1_inspection.ipynb #18d2658b
+# %% ../nbs/1_inspection.ipynb #632cd67b
 def find_quirks(raw, frame, source):
     """What a user of the file must know, counted.
 
@@ -264,7 +268,7 @@ def find_quirks(raw, frame, source):
         if column in numbers:
             rows(f"thousands comma in {column}", values.str.contains(",", regex=False))
             rows(f"{column} is blank", values == "")
-            rows(f"{column} is text, not a number", frame[column].isna() & (values != "") & ~values.isin(["NA", "NaN", "nan"]))
+            rows(f"{column} is not a finite number", frame[column].isna() & (values != "") & ~values.isin(["NA", "NaN", "nan"]))
             rows(f"{column} is the text NA", values.isin(["NA", "NaN", "nan"]))
         elif column in (*keys, *DESCRIPTIONS):
             rows(f"{column} is blank or the text NA", values.isin(["", "NA"]))

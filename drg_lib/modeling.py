@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['PREDICTION_COLUMNS', 'rmse', 'study_name', 'suggest', 'fold_rows', 'open_study', 'finished', 'tune', 'trials_table',
-           'fit_and_predict']
+           'fit_and_predict', 'Forecaster', 'load_model', 'make_forecaster', 'save_model']
 
-# %% ../nbs/5_modeling.ipynb #c5c270fc
+# %% ../nbs/5_modeling.ipynb #595544b9
 import hashlib
 import json
 import time
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -19,13 +20,16 @@ from .core.forecaster import PREPARATION, Forecaster, load_model, make_forecaste
 from .core.schema import DataError
 from .core.tables import content_hash, plain, write_json, write_parquet
 
-# %% ../nbs/5_modeling.ipynb #bbdd337c
+# %% ../nbs/5_modeling.ipynb #cfab1962
+_all_ = ["Forecaster", "load_model", "make_forecaster", "save_model"]  # found here too
+
+# %% ../nbs/5_modeling.ipynb #7d38e6a2
 def rmse(actual, predicted):
     "Root mean squared error over the rows that have a prediction."
     known = np.isfinite(predicted)
     return float(np.sqrt(np.mean((np.asarray(actual)[known] - np.asarray(predicted)[known]) ** 2)))
 
-# %% ../nbs/5_modeling.ipynb #5dc6aebe
+# %% ../nbs/5_modeling.ipynb #aa554c81
 def study_name(table, meta, model_config, seed, max_rows):
     "`<target>-<model>-<digest>`: the same name means the same rows, years, config and seed."
     known = {k: model_config.get(k) for k in ("estimator", "parameters", "encoding", "preparation", "search_space")}
@@ -34,7 +38,7 @@ def study_name(table, meta, model_config, seed, max_rows):
     digest = hashlib.sha256((content_hash(past) + settings).encode()).hexdigest()[:12]
     return f"{meta['target']['name']}-{model_config['name']}-{digest}"
 
-# %% ../nbs/5_modeling.ipynb #f22391e2
+# %% ../nbs/5_modeling.ipynb #af71d904
 def suggest(trial, search_space):
     """Values for one trial.
 
@@ -60,7 +64,7 @@ def suggest(trial, search_space):
             raise DataError(f"search_space.{name}: {entry} cannot be searched ({error!r}). Remedy: correct it in the model's file of configs/models.") from error
     return values
 
-# %% ../nbs/5_modeling.ipynb #05b14249
+# %% ../nbs/5_modeling.ipynb #b1210ae5
 def fold_rows(table, fold, max_rows=None, seed=0):
     "Training rows (at most `max_rows`, drawn by `seed`) and validation rows of a fold, those with a last value."
     known = table[table["last_value"].notna()]
@@ -68,12 +72,13 @@ def fold_rows(table, fold, max_rows=None, seed=0):
     if max_rows and len(train) > max_rows: train = train.sample(max_rows, random_state=seed).sort_index()
     return train, validate
 
-# %% ../nbs/5_modeling.ipynb #142a7079
-def open_study(name, path, seed):
+# %% ../nbs/5_modeling.ipynb #952afa58
+def open_study(name, path):
     """The study `name` in the SQLite file `path`, made when it is not there.
 
     Trials that a killed process left running are marked as failed; they are run again.
     """
+    warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are not drawn here
     import optuna
     from optuna.trial import TrialState
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -84,13 +89,13 @@ def open_study(name, path, seed):
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)): study.tell(trial.number, state=TrialState.FAIL)
     return study
 
-# %% ../nbs/5_modeling.ipynb #31c7e996
+# %% ../nbs/5_modeling.ipynb #c428344e
 def finished(study):
     "Trials that count: completed or pruned."
     from optuna.trial import TrialState
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
-# %% ../nbs/5_modeling.ipynb #4146b238
+# %% ../nbs/5_modeling.ipynb #ed2e8d91
 def tune(table, meta, model_config, study_path, n_trials=5, timeout=None, seed=0, n_jobs=1, max_rows=None, callbacks=()):
     """Search the model's space; only the trials that the study lacks are run.
 
@@ -117,12 +122,13 @@ def tune(table, meta, model_config, study_path, n_trials=5, timeout=None, seed=0
     optuna.Study
         `best_params` may be empty, for a model without a search space.
     """
-    import optuna
     space = model_config.get("search_space") or {}
-    study = open_study(study_name(table, meta, model_config, seed, max_rows), study_path, seed)
+    study = open_study(study_name(table, meta, model_config, seed, max_rows), study_path)
     defaults = PREPARATION | dict(model_config.get("preparation") or {}) | dict(model_config.get("parameters") or {})
     folds = [fold_rows(table, fold, max_rows, seed) for fold in meta["folds"]]
     folds = [fold for fold in folds if len(fold[0]) and len(fold[1])]
+
+    import optuna  # after open_study, which quiets it
 
     def objective(trial):
         losses = []
@@ -143,17 +149,17 @@ def tune(table, meta, model_config, study_path, n_trials=5, timeout=None, seed=0
         study.optimize(objective, n_trials=1, callbacks=list(callbacks))
     return study
 
-# %% ../nbs/5_modeling.ipynb #2746ff63
+# %% ../nbs/5_modeling.ipynb #df50a4dd
 def trials_table(study):
     "One row a trial: number, state, loss, seconds, and the values tried."
     rows = [dict(trial=t.number, state=t.state.name.lower(), loss=t.value if t.state.name == "COMPLETE" else None, folds=len(t.intermediate_values),
                  seconds=t.duration.total_seconds() if t.duration else None, **t.params) for t in study.get_trials(deepcopy=False)]
     return pd.DataFrame(rows)
 
-# %% ../nbs/5_modeling.ipynb #d4fa754b
+# %% ../nbs/5_modeling.ipynb #85a30bd5
 PREDICTION_COLUMNS = ["year", "facility_id", "apr_drg_code", "split", "target", "last_value", "last_year", "prediction"]
 
-# %% ../nbs/5_modeling.ipynb #c4339e06
+# %% ../nbs/5_modeling.ipynb #e8d69ba3
 def fit_and_predict(table, meta, model_config, params, seed=0, n_jobs=1):
     """Out-of-fold predictions, the final model, and its predictions for the test years.
 

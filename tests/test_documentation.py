@@ -65,7 +65,8 @@ def test_nothing_there_is_no_failure(tmp_path):
 
 def test_reports_are_listed_with_their_state(tmp_path):
     def report(**about): return dict(cells=[dict(cell_type="markdown", source=["# Lag features\n", "> One sentence"])], metadata=dict(papermill=about))
-    for name, content in {"3_transformation/v10.ipynb": report(end_time="2026", duration=2.5, exception=None), "a.ipynb": report(end_time="2026", exception=True), "b.ipynb": report()}.items():
+    for name, content in {"3_transformation/v10.ipynb": report(end_time="2026", duration=2.5, exception=None), "a.ipynb": report(end_time="2026", exception=True), "b.ipynb": report(),
+                          "7_documentation.ipynb": report(), "explore/5.ipynb": report(), ".ipynb_checkpoints/a.ipynb": report()}.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content))

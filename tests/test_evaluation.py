@@ -160,6 +160,14 @@ def test_volume_groups_are_about_equal_and_know_nothing_of_nan():
     assert groups[-1] == 0 and pd.Series(groups[:-1]).value_counts().between(195, 205).all()
 
 
+@pytest.mark.parametrize("without", [None, "test", "column"])
+def test_volume_is_discharges_or_the_size_of_the_last_value(forecasts, partition, without):
+    table = partition.drop(columns="lag_sum_discharges") if without == "column" else partition.assign(lag_sum_discharges=partition.lag_sum_discharges.where(partition.split != without))
+    rows = ev.test_rows(forecasts[0], table)
+    assert rows.volume.equals(rows.last_value.abs().rename("volume")) == (without is not None) and rows.volume.notna().all()
+    assert len(ev.by_volume(rows, "ridge")) == 5 and ev.intervals(forecasts[0], table, "ridge").group.min() == 1
+
+
 def test_intervals_cover_the_fake_years(forecasts, partition):
     bands = ev.intervals(forecasts[0], partition, "catboost", 0.9)
     assert np.average(bands.coverage, weights=bands.rows) == pytest.approx(0.9, abs=0.06)

@@ -61,7 +61,7 @@ def test_quirks_of_five_rows():
     found = ins.find_quirks(FIVE, frame, SPARCS).set_index("finding")["count"].to_dict()
     assert found == {
         "key (year, facility, DRG, severity) on more than one row": 2, "severity 0: not graded": 1, "thousands comma in facility_id": 1, "thousands comma in discharges": 1,
-        "thousands comma in mean_charge": 2, "thousands comma in median_charge": 2, "thousands comma in mean_cost": 2, "thousands comma in median_cost": 2, "median_cost is text, not a number": 1,
+        "thousands comma in mean_charge": 2, "thousands comma in median_charge": 2, "thousands comma in mean_cost": 2, "thousands comma in median_cost": 2, "median_cost is not a finite number": 1,
         "apr_medical_surgical_code is blank or the text NA": 1, "mean_cost is negative": 1, "median_cost is 0": 1, "mean cost above mean charge": 1, "a single discharge": 1,
         "rows that come after a later year's: not sorted": 1, "facility_name changes within one facility_id": 1, "apr_drg_description changes within one apr_drg_code": 1,
         "apr_drg_description changes in capital letters only": 1}
@@ -76,6 +76,8 @@ def test_a_clean_file_has_no_findings():
 def test_bad_tables_are_refused():
     with pytest.raises(DataError, match="no rows"): ins.as_canonical(FIVE.iloc[:0], SPARCS)
     with pytest.raises(DataError, match="mean_cost"): ins.as_canonical(FIVE.drop(columns="Mean Cost"), SPARCS)
+    with pytest.raises(DataError, match="no value of year"): ins.as_canonical(FIVE.assign(Year="x"), SPARCS)
+    with pytest.raises(DataError, match="no value of mean_charge"): ins.as_canonical(FIVE.assign(**{"Mean Charge": "inf"}), SPARCS)
 
 
 def test_growth_is_of_the_same_cells():

@@ -150,7 +150,7 @@ def test_weighted_mean_and_median_are_numpys(seed):
     weights = rng.integers(0, 5, (300, 5)).astype(float)
     weights[weights.sum(axis=1) == 0, 0] = 1
     values[weights == 0] = 0
-    median, mean = weighted_median(values, weights), weighted_mean(values, weights)
+    median, mean = weighted_median(values.T, weights.T), weighted_mean(values.T, weights.T)
     for row in range(300):
         repeated = np.repeat(values[row], weights[row].astype(int))
         assert median[row] == pytest.approx(np.median(repeated), abs=1e-12) and mean[row] == pytest.approx(repeated.mean(), abs=1e-12)
@@ -160,14 +160,14 @@ def test_weighted_median_of_weights_that_are_not_whole():
     "The slow definition: the smallest value at which the weights exceed half; the mean of two where half is met exactly."
     rng = np.random.default_rng(1)
     values, weights = rng.normal(size=(200, 4)), rng.uniform(0.1, 9, (200, 4))
-    for row, found in enumerate(weighted_median(values, weights)):
+    for row, found in enumerate(weighted_median(values.T, weights.T)):
         order = np.argsort(values[row])
         reached = np.cumsum(weights[row][order])
         assert found == values[row][order][np.searchsorted(reached, reached[-1] / 2)]
 
 
 def test_weights_that_tell_nothing_give_nothing():
-    nothing = np.array([[0.0, 0.0], [np.nan, 1.0]])
+    nothing = np.array([[0.0, np.nan], [0.0, 1.0]])
     assert np.isnan(weighted_median(np.ones((2, 2)), nothing)).all() and np.isnan(weighted_mean(np.ones((2, 2)), nothing)).all()
 
 

@@ -20,7 +20,7 @@ YEARS = (1980, 2100)  # SPARCS began in 1979; later than 2100 is a misprint
 MISSING = ("", "NA")
 THOUSANDS = r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?"
 
-# %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #5969a379
+# %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #478897f1
 def parse_numbers(column):
     """Numbers from a column of numbers or text.
 
@@ -38,7 +38,8 @@ def parse_numbers(column):
     """
     if pd.api.types.is_numeric_dtype(column): return column.to_numpy(dtype="float64", na_value=np.nan), np.zeros(len(column), dtype=bool)
     text = column.astype("str").str.strip()
-    text = text.mask(text.isin(MISSING))
+    missing = text.isin(MISSING)
+    if missing.any(): text = text.mask(missing)
     commas = text.str.contains(",", regex=False).fillna(False).to_numpy(dtype=bool)
     misplaced = np.zeros(len(text), dtype=bool)
     if commas.any():

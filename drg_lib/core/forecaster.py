@@ -81,7 +81,7 @@ def takes(function, name):
     "Whether `function` has a parameter of that name."
     return name in inspect.signature(function).parameters
 
-# %% ../../nbs/core/forecaster.ipynb #644691e6
+# %% ../../nbs/core/forecaster.ipynb #9ddc2c27
 class Forecaster(RegressorMixin, BaseEstimator):
     """Predicts the target from lagged features, by any scikit-learn-compatible regressor.
 
@@ -170,6 +170,7 @@ class Forecaster(RegressorMixin, BaseEstimator):
 
     def _fit_preparation(self, numbers, text, z):
         from sklearn.impute import SimpleImputer
+        from sklearn.model_selection import KFold
         from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
         self.filler_ = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True).fit(numbers) if self.options_["impute"] else None
         self.number_names_ = list(self.filler_.get_feature_names_out(list(numbers)) if self.filler_ else numbers)
@@ -179,7 +180,7 @@ class Forecaster(RegressorMixin, BaseEstimator):
         if self.encoding == "one_hot": self.encoder_ = OneHotEncoder(min_frequency=int(self.options_["min_frequency"]), handle_unknown="infrequent_if_exist").fit(text)
         if self.encoding == "ordinal": self.encoder_ = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1).fit(text)
         if self.encoding == "target":
-            self.encoder_ = TargetEncoder(target_type="continuous", random_state=self.seed)
+            self.encoder_ = TargetEncoder(target_type="continuous", cv=KFold(5, shuffle=True, random_state=self.seed))
             self.codes_ = self.encoder_.fit_transform(text, z)  # cross-fitted: a row's own target does not reach its code
 
     def _regressor(self):
@@ -233,6 +234,7 @@ class Forecaster(RegressorMixin, BaseEstimator):
         self.regressor_ = self._regressor()
         more = {"sample_weight": weight} if takes(self.regressor_.fit, "sample_weight") else {}
         self.regressor_.fit(X, rest, **more)
+        if takes(type(self.regressor_).__init__, "n_jobs"): self.regressor_.n_jobs = 1  # a forest on several threads sums its trees in any order
         self.codes_ = None
         self.never_negative_ = bool((now >= 0).all() and (last >= 0).all())
         return self

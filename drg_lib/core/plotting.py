@@ -174,7 +174,7 @@ def escape(text):
     "`text` with its dollar signs safe from matplotlib, which reads what stands between two of them as a formula."
     return text.replace(r"\$", "$").replace("$", r"\$")
 
-# %% ../../nbs/core/plotting.ipynb #5f98fbb6
+# %% ../../nbs/core/plotting.ipynb #76fbe732
 def message(ax, title, note=None, synthetic=False):
     """Put a figure's one message above it and a note below it.
 
@@ -195,13 +195,18 @@ def message(ax, title, note=None, synthetic=False):
     while hasattr(ax, "flat"): ax = ax.flat[0]
     figure = ax.figure
     width = figure.get_figwidth() * 72
-    wrapped = textwrap.fill(title, int(width / (13 * 0.65)))
+    wrapped = _wrap(title, width / (13 * 0.65))
     figure.suptitle(escape(wrapped), x=0.012, ha="left", fontsize=13, fontweight="bold", color="#1a1a1a")
-    notes = [n for n in ("Synthetic data." if synthetic else None, note) if n]
+    notes = [n for n in ("Synthetic data." if synthetic and "Synthetic data" not in (note or "") else None, note) if n]
     if notes:
-        small = textwrap.fill(" ".join(notes), int(width / (9 * 0.55)))
+        small = _wrap(" ".join(notes), width / (9 * 0.55))
         figure.supxlabel(escape(small), x=0.012, ha="left", fontsize=9, color="#8a3800" if synthetic else COLORS["muted"])
     return figure
+
+
+def _wrap(text, width):
+    held = text.replace(" %", "\u00a0%")  # a number and its per cent sign stay on one line
+    return textwrap.fill(held, int(width)).replace("\u00a0", " ")
 
 # %% ../../nbs/core/plotting.ipynb #a041fe09
 def readable(rgb):

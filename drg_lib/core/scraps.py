@@ -13,14 +13,15 @@ def skip_slow_import():
     "Keep jsonschema from importing its optional URI grammar; call before papermill or scrapbook is imported."
     sys.modules.setdefault("rfc3987_syntax", None)
 
-# %% ../../nbs/core/scraps.ipynb #cbdeab41
+# %% ../../nbs/core/scraps.ipynb #0d37ca0e
 def glue(**values):
     """Keep named values in the running notebook as scraps.
 
     Parameters
     ----------
     **values
-        Numbers, text, lists or dicts; numpy scalars are cast, a DataFrame becomes a list of records.
+        Numbers, text, lists or dicts; numpy scalars are cast, a DataFrame becomes a list of records. None is left out, since
+        scrapbook keeps no null.
     """
     import pandas as pd
     from drg_lib.core.tables import plain
@@ -29,6 +30,7 @@ def glue(**values):
     for name, value in values.items():
         if isinstance(value, pd.DataFrame): value = value.to_dict("records")
         value = plain(value)
+        if value is None: continue
         scrapbook.glue(name, value, encoder="text" if isinstance(value, str) else "json")  # the JSON encoder parses text
 
 # %% ../../nbs/core/scraps.ipynb #b1de1746

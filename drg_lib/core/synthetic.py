@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEDIAN_VOLUME', 'FEWEST_FACILITIES', 'FEWEST_DRGS', 'VINTAGES', 'SEVERITY_TEXT', 'MEDICAL_SURGICAL_TEXT',
-           'load_calibration', 'draw_facilities', 'even_normal', 'draw_names', 'strata', 'draw_discharges',
+           'load_calibration', 'draw_facilities', 'even_normal', 'draw_names', 'strata', 'settled', 'draw_discharges',
            'draw_severities', 'filled', 'bisect', 'draw_money', 'on_level', 'draw_ungrouped', 'draw_cells',
            'number_text', 'as_published', 'generate', 'compare_with_calibration']
 
@@ -112,7 +112,31 @@ def strata(size, count):
     order = np.lexsort((distance, stratum))
     return order[np.flatnonzero(np.diff(stratum[order], prepend=-1))]
 
-# %% ../../nbs/core/synthetic.ipynb #c799ed9d
+# %% ../../nbs/core/synthetic.ipynb #474e6e55
+def settled(chosen, scale, every, last_year):
+    """`chosen` facilities of which at most `scale` times as many open or close as among `every` one of the state.
+
+    Parameters
+    ----------
+    chosen, every : DataFrame
+        Of `draw_facilities`.
+    scale : float
+    last_year : int
+        Index of the last year.
+
+    Returns
+    -------
+    DataFrame
+        `chosen`; the larger movers beyond that number are there in all years.
+    """
+    def movers(frame): return frame.index[(frame["first"] > 0) | (frame["last"] < last_year)]
+    allowed = round(scale * len(movers(every)))
+    staying = chosen.loc[movers(chosen)].sort_values("discharges", ascending=False, kind="stable").index[: max(len(movers(chosen)) - allowed, 0)]
+    chosen = chosen.copy()
+    chosen.loc[staying, ["first", "last"]] = 0, last_year
+    return chosen
+
+# %% ../../nbs/core/synthetic.ipynb #467bccd0
 def draw_discharges(calibration, facilities, drgs, total, rows_per_year, rng):
     """Discharges of every cell.
 
@@ -154,15 +178,13 @@ def draw_discharges(calibration, facilities, drgs, total, rows_per_year, rng):
     walk = np.cumsum(calibration["volume_walk"] * rng.standard_normal((years, *shape)), axis=0)
     moving = open_ * np.exp(walk + calibration["volume_noise"] * rng.standard_normal((years, *shape)))
 
-    def expected(intercept):
+    def expected(intercept, i):
+        "Means of the cells of year `i`: its share of the discharges over the services that the intercept leaves."
         offered = weight * (luck < intercept + lean) + 1e-12
-        cells = (offered / offered.sum(axis=1, keepdims=True) * np.exp(level) * moving)[..., None] * share
-        return cells * (total / cells.sum())
-    cells = expected(bisect(lambda intercept: filled(expected(intercept)) - np.sum(rows_per_year), -6, 10, 14))
-    for i, rows in enumerate(rows_per_year):
-        positive = cells[i][cells[i] > 0]
-        cells[i] *= np.exp(bisect(lambda log_level: filled(positive * np.exp(log_level)) - rows, -5, 5, 30))
-    return rng.poisson(cells)
+        cells = (offered / offered.sum(axis=1, keepdims=True) * np.exp(level) * moving[i])[..., None] * share[i]
+        return cells * (total * rows_per_year[i] / np.sum(rows_per_year) / cells.sum())
+    cells = [expected(bisect(lambda intercept: filled(expected(intercept, i)) - rows, -6, 10, 14), i) for i, rows in enumerate(rows_per_year)]
+    return rng.poisson(np.stack(cells))
 
 
 MEDIAN_VOLUME = 3.5  # thousand discharges a year, of the DRGs in the table
@@ -191,7 +213,7 @@ def bisect(function, low, high, steps):
         else: high = middle
     return (low + high) / 2
 
-# %% ../../nbs/core/synthetic.ipynb #976b341a
+# %% ../../nbs/core/synthetic.ipynb #bf4ba9ce
 def draw_money(calibration, position, shape, discharges, relative_cost, rng):
     """Mean and median charge and cost of each cell, in USD per discharge.
 
@@ -268,7 +290,7 @@ def on_level(money, year_index, discharges, calibration):
         for statistic in ("mean", "median"): result[f"{statistic}_{measure}"] = np.maximum(np.round(money[f"{statistic}_{measure}"] * factor, 2), 0.01)
     return result
 
-# %% ../../nbs/core/synthetic.ipynb #0f40acd8
+# %% ../../nbs/core/synthetic.ipynb #7efcd0f0
 def draw_ungrouped(calibration, facilities, scale, rng):
     """Rows of DRG 955 and 956 with severity 0.
 
@@ -292,7 +314,7 @@ def draw_ungrouped(calibration, facilities, scale, rng):
     return dict(year=t, facility=f, drg=d, discharges=np.ones(count, dtype="int64"), mean_charge=charge, median_charge=charge,
                 mean_cost=cost, median_cost=cost, medical_surgical=code, described=described)
 
-# %% ../../nbs/core/synthetic.ipynb #5facf05a
+# %% ../../nbs/core/synthetic.ipynb #b27f3963
 FEWEST_FACILITIES, FEWEST_DRGS = 6, 25
 
 
@@ -326,7 +348,7 @@ def draw_cells(calibration, scale, seed):
     grouped = every_drg[every_drg["thousand_discharges_a_year"] > 0]
     facilities = draw_facilities(calibration, rng)
     kept = max(FEWEST_FACILITIES, round(scale * len(facilities)))
-    facilities = facilities.iloc[strata(facilities["discharges"], kept)]
+    facilities = settled(facilities.iloc[strata(facilities["discharges"], kept)], scale, facilities, len(calibration["rows_per_year"]) - 1)
     n_drgs = round(len(grouped) * min(1, scale * calibration["facilities"] / kept))
     by_volume = grouped.sort_values("thousand_discharges_a_year", ascending=False, kind="stable")
     drgs = by_volume.iloc[strata(by_volume["thousand_discharges_a_year"], max(FEWEST_DRGS, n_drgs))]
@@ -362,7 +384,7 @@ def draw_cells(calibration, scale, seed):
 def _pick(values, index):
     return pd.array(pa.array(list(values), type=pa.large_string()).take(pa.array(index)), dtype="str")
 
-# %% ../../nbs/core/synthetic.ipynb #1ff6d7b0
+# %% ../../nbs/core/synthetic.ipynb #4cce23c8
 VINTAGES = (2024, 2025)
 SEVERITY_TEXT = ("", "Minor", "Moderate", "Major", "Extreme")
 MEDICAL_SURGICAL_TEXT = {"M": "Medical", "P": "Surgical", "U": "Other", "NA": "Other"}
@@ -432,7 +454,7 @@ def as_published(cells, vintage):
         "Median Charge": text(number_text(cells["median_charge"], commas)), "Mean Cost": text(number_text(cells["mean_cost"], commas)),
         "Median Cost": text(number_text(cells["median_cost"], commas))})
 
-# %% ../../nbs/core/synthetic.ipynb #00373107
+# %% ../../nbs/core/synthetic.ipynb #137f8666
 def generate(calibration, scale, seed, vintage):
     """The synthetic file as a CSV reader would give it: published column names, every value text.
 
@@ -454,7 +476,7 @@ def generate(calibration, scale, seed, vintage):
     """
     return as_published(draw_cells(calibration, scale, seed), vintage)
 
-# %% ../../nbs/core/synthetic.ipynb #d8b54fa4
+# %% ../../nbs/core/synthetic.ipynb #b22a22e1
 def compare_with_calibration(frame, calibration, scale=1.0):
     """Published statistics beside those of a table.
 

@@ -19,10 +19,11 @@ import pyarrow.compute as pc
 from .files import project_root, resolve, write_aside
 from .schema import DataError
 
-# %% ../../nbs/core/tables.ipynb #4cf994e8
+# %% ../../nbs/core/tables.ipynb #7a70833e
 def write_parquet(frame, path):
-    "Write `frame` to `path` as Parquet (zstd, no index), whole or not at all."
-    return write_aside(path, lambda aside: frame.to_parquet(aside, index=False, compression="zstd"))
+    "Write `frame` to `path` as Parquet (zstd, no index), whole or not at all; amounts hardly repeat, so only other columns get a dictionary."
+    repeating = [c for c in frame if frame[c].dtype.kind != "f"]
+    return write_aside(path, lambda aside: frame.to_parquet(aside, index=False, compression="zstd", use_dictionary=repeating or False))
 
 # %% ../../nbs/core/tables.ipynb #3a6c323f
 def write_csv(frame, path):
@@ -103,7 +104,7 @@ def content_hash(frame):
             digest.update(pc.fill_null(text, "").buffers()[2].slice(0, int(lengths.clip(0).sum())))
     return digest.hexdigest()
 
-# %% ../../nbs/core/tables.ipynb #366377d9
+# %% ../../nbs/core/tables.ipynb #513a76fd
 def profile_columns(frame):
     """One record a column: type, missing, unique, smallest and largest value.
 
@@ -119,7 +120,9 @@ def profile_columns(frame):
     records = {}
     for name, column in frame.items():
         if pd.api.types.is_numeric_dtype(column) or column.dtype == bool:
-            unique, low, high = column.nunique(), column.min(), column.max()
+            known = np.sort(column.dropna().to_numpy())  # faster than hashing values that hardly repeat
+            unique = int((known[1:] != known[:-1]).sum()) + 1 if len(known) else 0
+            low, high = (known[0], known[-1]) if len(known) else (None, None)
         else:
             text = as_arrow(column)
             unique, (low, high) = pc.count_distinct(text).as_py(), pc.min_max(text).as_py().values()

@@ -6,9 +6,10 @@
 __all__ = ['DATABASE', 'ARTIFACTS', 'tracking_uri', 'locked', 'ensure_database', 'create_tables', 'quiet', 'connect', 'start_run',
            'Run', 'log_report']
 
-# %% ../../nbs/core/tracking.ipynb #d4796f0b
+# %% ../../nbs/core/tracking.ipynb #ecc81147
 import logging
 import os
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,18 +71,20 @@ def create_tables(path):
     _initialize_tables(engine)
     engine.dispose()
 
-# %% ../../nbs/core/tracking.ipynb #98ac77ed
+# %% ../../nbs/core/tracking.ipynb #7f06acb1
 def quiet():
     "Leave MLflow's and alembic's chatter out of reports, and send nothing anywhere."
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
+    warnings.filterwarnings("ignore", message="IProgress not found")
     for name in ("mlflow", "alembic"): logging.getLogger(name).setLevel(logging.ERROR)
 
-# %% ../../nbs/core/tracking.ipynb #1f412235
+# %% ../../nbs/core/tracking.ipynb #4981fa71
 def connect(experiment, root=None):
     "Point MLflow at the project's store and choose the experiment; returns the mlflow module."
     root = Path(root or project_root())
     ensure_database(root)
+    quiet()
     import mlflow
     quiet()
     mlflow.set_tracking_uri(tracking_uri(root))

@@ -12,13 +12,13 @@ import pandas as pd
 from ..core.keys import group_starts, key_codes, sort_by_key
 from ..core.schema import KEYS, SEVERITY, SEVERITY_CODES, DataError
 
-# %% ../../nbs/3_transformation/v6_agg_severities.ipynb #baaab4ae
+# %% ../../nbs/3_transformation/v6_agg_severities.ipynb #a5573a80
 def weighted_mean(values, weights):
-    """Mean of each row of `values`, weighted.
+    """Mean of each column of `values`, weighted.
 
     Parameters
     ----------
-    values, weights : ndarray, groups x places
+    values, weights : ndarray, places x groups
         A place that a group does not use has weight 0 and value 0.
 
     Returns
@@ -26,16 +26,16 @@ def weighted_mean(values, weights):
     ndarray, groups
         NaN where the weights add up to 0, or a value or a weight is NaN.
     """
-    weight = weights.sum(axis=1)
-    return np.divide((values * weights).sum(axis=1), weight, out=np.full(len(weight), np.nan), where=weight != 0)
+    weight = weights.sum(axis=0)
+    return np.divide((values * weights).sum(axis=0), weight, out=np.full(len(weight), np.nan), where=weight != 0)
 
-# %% ../../nbs/3_transformation/v6_agg_severities.ipynb #2613cb04
+# %% ../../nbs/3_transformation/v6_agg_severities.ipynb #73943494
 def weighted_median(values, weights):
-    """Median of each row of `values`, weighted.
+    """Median of each column of `values`, weighted.
 
     Parameters
     ----------
-    values, weights : ndarray, groups x places
+    values, weights : ndarray, places x groups
         A place that a group does not use has weight 0; weights are not negative.
 
     Returns
@@ -46,15 +46,22 @@ def weighted_median(values, weights):
         `numpy.median` of each value repeated as often as its weight says. NaN where the weights add up to 0, or a value of
         the group or a weight is NaN.
     """
-    unknown = np.isnan(values * weights).any(axis=1) | ~(weights.sum(axis=1) > 0)
-    order = np.argsort(np.where(weights > 0, values, np.inf), axis=1, kind="stable")
-    values, weights = np.take_along_axis(values, order, axis=1), np.take_along_axis(weights, order, axis=1)
-    reached, half = weights.cumsum(axis=1), weights.sum(axis=1, keepdims=True) / 2
-    rows = np.arange(len(values))
-    low, high = values[rows, (reached >= half).argmax(axis=1)], values[rows, (reached > half).argmax(axis=1)]
+    unknown = np.isnan(values * weights).any(axis=0) | ~(weights.sum(axis=0) > 0)
+    values, weights = np.where(weights > 0, values, np.inf), weights.copy()
+    for last in range(len(values) - 1, 0, -1):
+        for place in range(last):
+            a, b = values[place], values[place + 1]
+            swap = a > b
+            values[place], values[place + 1] = np.minimum(a, b), np.maximum(a, b)
+            weights[place], weights[place + 1] = np.where(swap, weights[place + 1], weights[place]), np.where(swap, weights[place], weights[place + 1])
+    reached = weights.cumsum(axis=0)
+    half = reached[-1] / 2
+    low = high = values[-1]
+    for place in range(len(values) - 2, -1, -1):
+        low, high = np.where(reached[place] >= half, values[place], low), np.where(reached[place] > half, values[place], high)
     return np.where(unknown, np.nan, np.where(low == high, low, (low + high) / 2))
 
-# %% ../../nbs/3_transformation/v6_agg_severities.ipynb #810d00fa
+# %% ../../nbs/3_transformation/v6_agg_severities.ipynb #ee46c876
 def agg_severities(frame, statistics, has_severity=True):
     """Join the severities of each year, facility and DRG.
 
@@ -97,19 +104,19 @@ def agg_severities(frame, statistics, has_severity=True):
     place = np.arange(len(frame)) - np.repeat(starts, sizes)
 
     def spread(column):
-        "A column as a table of cells x severities, 0 where a cell has no such row."
-        table = np.zeros((len(starts), width))
-        table[group, place] = column
+        "A column as a table of places x cells, 0 where a cell has no such row."
+        table = np.zeros((width, len(starts)))
+        table[place, group] = column
         return table
 
     weights = spread(frame["discharges"].to_numpy(dtype="float64"))
     severity = spread(frame[SEVERITY].to_numpy(dtype="float64"))
-    out = {"sum_discharges": weights.sum(axis=1)}
-    for code in SEVERITY_CODES: out[f"share_severity_{code}"] = np.where(severity == code, weights, weights * 0).sum(axis=1) / out["sum_discharges"]
+    out = {"sum_discharges": weights.sum(axis=0)}
+    for code in SEVERITY_CODES: out[f"share_severity_{code}"] = np.where(severity == code, weights, weights * 0).sum(axis=0) / out["sum_discharges"]
     for column in amounts:
         values = spread(frame[column].to_numpy(dtype="float64"))
         median = column.removeprefix("total_").startswith("median_")
         out[f"w_{column}"] = (weighted_median if median else weighted_mean)(values, weights)
-        if column.startswith("total_mean_"): out[f"sum_{column}"] = values.sum(axis=1)
+        if column.startswith("total_mean_"): out[f"sum_{column}"] = values.sum(axis=0)
     columns = sorted(out, key=lambda c: c.startswith("sum_total_"))
     return pd.concat([frame[KEYS].iloc[starts].reset_index(drop=True), pd.DataFrame({c: out[c] for c in columns})], axis=1)

@@ -1,0 +1,110 @@
+"Splits by year: strictly in time, nothing of the target year in the features, and messages that help."
+import numpy as np
+import pandas as pd
+import pytest
+
+from drg_lib.core.schema import KEYS, DataError
+from drg_lib.partitioning import assemble, feature_columns, rolling_folds, split_years
+
+COST = {"name": "mean_cost", "column": "w_mean_cost", "label": "Mean cost", "unit": "USD per discharge", "transform": "change"}
+
+
+def panel(years=range(2009, 2018), facilities=12, drgs=9, seed=0):
+    "v9 and v12 as small frames, made by hand."
+    rng = np.random.default_rng(seed)
+    values = pd.MultiIndex.from_product([years, [str(100 + f) for f in range(facilities)], [f"{d:03d}" for d in range(drgs)]], names=KEYS).to_frame(index=False)
+    values["year"] = values["year"].astype("int32")
+    facility, drg = values["facility_id"].astype(int) - 100, values["apr_drg_code"].astype(int)
+    values["w_mean_cost"] = 5e3 * (1 + drg) * (1 + 0.05 * facility) * 1.04 ** (values["year"] - 2009) * np.exp(rng.normal(0, 0.1, len(values)))
+    values["sum_discharges"] = rng.integers(1, 200, len(values)).astype(float)
+    values = values[rng.random(len(values)) > 0.03].sort_values(KEYS, ignore_index=True)
+    ordered = values.sort_values(["facility_id", "apr_drg_code", "year"])
+    pair = ordered.groupby(["facility_id", "apr_drg_code"])
+    features, gap = ordered[KEYS].copy(), pair["year"].diff()
+    for c in ("w_mean_cost", "sum_discharges"):
+        features[f"lag_{c}"] = pair[c].shift().where(gap == 1)
+        features[f"roll2_{c}"] = features[f"lag_{c}"].groupby([ordered["facility_id"], ordered["apr_drg_code"]]).transform(lambda s: (s + s.shift().fillna(s)) / 2)
+    features["lag_gap_years"] = gap.where(gap == 1)
+    features = features[pair.cumcount() > 0].sort_values(KEYS, ignore_index=True)
+    return values, features
+
+
+def test_folds_are_strictly_in_time():
+    values, features = panel()
+    table, meta = assemble(features, values, COST, n_test_years=2, n_validation_years=3)
+    assert meta["test_years"] == [2016, 2017] and meta["validation_years"] == [2013, 2014, 2015] and meta["train_years"] == [2010, 2011, 2012]
+    for fold in meta["folds"]:
+        assert max(fold["train"]) < fold["validate"] < min(meta["test_years"])
+    assert [f["validate"] for f in meta["folds"]] == meta["validation_years"]
+    by_split = table.groupby("split")["year"].agg(["min", "max"])
+    assert by_split.loc["train", "max"] < by_split.loc["validation", "min"] and by_split.loc["validation", "max"] < by_split.loc["test", "min"]
+    assert sum(meta["rows"].values()) == len(table)
+
+
+def test_last_value_is_that_of_the_last_year():
+    values, features = panel()
+    table, _ = assemble(features, values, COST, 2, 3)
+    known = table.dropna(subset=["last_value"])
+    before = known[[*KEYS, "last_value"]].assign(year=known["year"] - 1).merge(values, on=KEYS)
+    assert len(before) == len(known) and np.allclose(before["last_value"], before["w_mean_cost"])
+    assert (known["last_year"] == known["year"] - 1).all()
+
+
+@pytest.mark.parametrize("extra", [["sum_discharges"], ["w_mean_cost", "yearly_discharge_bin"]])
+def test_columns_of_the_year_itself_do_not_pass(extra):
+    values, features = panel()
+    table, meta = assemble(features.assign(**{c: 1.0 for c in extra}), values, COST, 2, 3)
+    assert not set(extra) & (set(table) | set(meta["features"]))
+
+
+def test_poisoned_target_year_changes_no_feature():
+    values, features = panel()
+    rng = np.random.default_rng(1)
+    poisoned = values.copy()
+    last = poisoned["year"] == 2017
+    poisoned.loc[last, "w_mean_cost"] = rng.permutation(poisoned.loc[last, "w_mean_cost"].to_numpy()) * 1000
+    clean, meta = assemble(features, values, COST, 2, 3)
+    dirty, dirty_meta = assemble(features, poisoned, COST, 2, 3)
+    assert meta == dirty_meta
+    pd.testing.assert_frame_equal(clean.drop(columns="target"), dirty.drop(columns="target"))
+    assert not np.allclose(clean.loc[clean["year"] == 2017, "target"], dirty.loc[dirty["year"] == 2017, "target"])
+
+
+def test_rows_without_last_value_are_kept_and_counted():
+    values, features = panel()
+    table, meta = assemble(features, values, COST, 2, 3)
+    assert sum(meta["without_last_value"].values()) == table["last_value"].isna().sum() > 0
+
+
+def test_rows_without_target_are_counted():
+    values, features = panel()
+    values.loc[values["year"] == 2012, "w_mean_cost"] = np.nan
+    _, meta = assemble(features, values, COST, 2, 3)
+    assert meta["without_target"] == (features["year"] == 2012).sum() and 2012 not in meta["train_years"]
+
+
+def test_unknown_target_says_what_there_is():
+    values, features = panel()
+    with pytest.raises(DataError, match=r"no column w_mean_payment.*w_mean_cost.*targets=\["):
+        assemble(features, values, COST | {"name": "mean_payment", "column": "w_mean_payment"}, 2, 3)
+
+
+def test_too_few_years_names_them_and_the_remedy():
+    values, features = panel(years=range(2014, 2018))
+    with pytest.raises(DataError, match=r"2015, 2016, 2017.*need 6.*ml_experiments.n_validation_years=1 ml_experiments.n_test_years=1"):
+        assemble(features, values, COST, 2, 3)
+    assert assemble(features, values, COST, 1, 1)[1]["train_years"] == [2015]
+
+
+def test_version_without_lags_is_refused():
+    with pytest.raises(DataError, match="data_versions=v12"): feature_columns(panel()[0])
+
+
+def test_features_of_another_source_are_refused():
+    values, features = panel()
+    with pytest.raises(DataError, match="v9 has no row"): assemble(features, values[values["facility_id"] != "100"], COST, 2, 3)
+
+
+def test_split_years_needs_one_of_each():
+    with pytest.raises(DataError, match="at least 1"): split_years(range(2010, 2018), 0, 3)
+    assert rolling_folds([2011, 2013], [2016, 2017]) == [dict(train=[2011, 2013], validate=2016), dict(train=[2011, 2013, 2016], validate=2017)]

@@ -1,0 +1,43 @@
+"The MLflow store: made once, by whoever comes first; nothing at all when tracking is off."
+import sqlite3
+import subprocess
+import sys
+
+from conftest import environment
+
+from drg_lib.core.files import project_root
+from drg_lib.core.tracking import ensure_database, start_run
+
+ONE_RUN = """
+import sys
+from pathlib import Path
+from drg_lib.core.tracking import log_report, start_run
+root = Path(sys.argv[1])
+with start_run(sys.argv[2], "nbs/5_modeling.ipynb", root=root, tags={"stage": "modeling"}) as run: run.log({"alpha": 1.0}, {"rmse": 2.0, "none": float("nan")})
+log_report(run.run_id, root / "report.ipynb", root=root)
+"""
+
+
+def test_two_processes_at_once_and_a_leftover(tmp_path):
+    (tmp_path / ".mlflow.db.part").write_text("half a database of a killed process")
+    (tmp_path / "report.ipynb").write_text("{}")
+    running = [subprocess.Popen([sys.executable, "-c", ONE_RUN, str(tmp_path), name], env=environment(project_root()), stderr=subprocess.PIPE, text=True) for name in ("a", "b")]
+    errors = [p.communicate(timeout=240)[1] for p in running]
+    assert [p.returncode for p in running] == [0, 0], errors
+    with sqlite3.connect(tmp_path / "mlflow.db") as store:
+        assert sorted(store.execute("select name, status from runs")) == [("a", "FINISHED"), ("b", "FINISHED")]
+        assert store.execute("select count(*) from experiments where name = 'drg_lib'").fetchone() == (1,)
+        assert {value for (value,) in store.execute("select value from tags where key = 'mlflow.source.name'")} == {"nbs/5_modeling.ipynb"}
+    assert len(list((tmp_path / "mlartifacts").rglob("report/report.ipynb"))) == 2
+    assert not list(tmp_path.glob(".mlflow.db.part*"))
+
+
+def test_off_imports_and_writes_nothing(tmp_path):
+    code = "import sys\nfrom drg_lib.core.tracking import start_run\nwith start_run('a', 'b', tracking=False) as run: run.log({'a': 1}, {'b': 2}); run.trial(None, None)\nassert run.run_id is None and 'mlflow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(project_root()), check=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_existing_store_is_left_alone(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(b"kept")
+    assert ensure_database(tmp_path).read_bytes() == b"kept"
