@@ -6,7 +6,9 @@
 __all__ = ['FORECAST_COLUMNS', 'future_rows', 'forecast_features', 'refit', 'forecast', 'add_names', 'check_forecast',
            'registered_name', 'register_champion', 'expected_change', 'plot_expected_change']
 
-# %% ../nbs/8_deployment.ipynb #bf2b2db1
+# %% ../nbs/8_deployment.ipynb #b82ba0ad
+import textwrap
+
 import numpy as np
 import pandas as pd
 
@@ -209,7 +211,7 @@ def expected_change(table, target_name, top=12):
     biggest = sums.sort_values(["facilities", "last"], ascending=False).head(top)
     return biggest.reset_index()[["apr_drg_code", "apr_drg_description", "facilities", "last", "predicted", "change"]]
 
-# %% ../nbs/8_deployment.ipynb #1eae07b0
+# %% ../nbs/8_deployment.ipynb #174d3c1a
 @picture
 def plot_expected_change(changes, label, year, thing, note=None, synthetic=False):
     """Bars of `expected_change`, the largest rise on top.
@@ -226,7 +228,7 @@ def plot_expected_change(changes, label, year, thing, note=None, synthetic=False
     """
     import matplotlib.pyplot as plt
     changes = changes.sort_values("change")
-    names = changes["apr_drg_code"] + " " + changes["apr_drg_description"].fillna("").astype("str").str.slice(0, 42).str.capitalize()
+    names = [f"{code} {textwrap.shorten(str(said).capitalize(), 44, placeholder=' …') if pd.notna(said) else ''}" for code, said in zip(changes["apr_drg_code"], changes["apr_drg_description"])]
     figure, ax = plt.subplots(figsize=(8.2, 0.34 * len(changes) + 1.6))
     bars = ax.barh(names, changes["change"], color=color(thing))
     ax.bar_label(bars, [percent(c, digits=1) for c in changes["change"]], padding=3, fontsize=9)

@@ -103,13 +103,15 @@ def plot_lineage(table, note=None, synthetic=False):
     if broken: title = f"The rows do not add up in {', '.join(broken)}: run `dvc repro`"
     return message(ax, title, note, synthetic)
 
-# %% ../nbs/7_documentation.ipynb #ffb8bccd
-def list_reports(runs_dir, leave_out=("7_documentation.ipynb", "explore/")):
+# %% ../nbs/7_documentation.ipynb #4d7c647a
+def list_reports(runs_dir, targets=(), leave_out=("7_documentation.ipynb", "explore/", "multirun/")):
     """One row for each executed notebook below `runs_dir`.
 
     Parameters
     ----------
     runs_dir : path
+    targets : list of str
+        Reports of other targets, left from an earlier choice, are not listed; empty: all are.
     leave_out : tuple of str
         Beginnings of paths below `runs_dir` that are not listed: this notebook's own report, which is still being written,
         and runs from JupyterLab.
@@ -123,6 +125,7 @@ def list_reports(runs_dir, leave_out=("7_documentation.ipynb", "explore/")):
     for path in sorted(folder.rglob("*.ipynb")):
         report = path.relative_to(folder).as_posix()
         if report.startswith(leave_out) or "/." in f"/{report}": continue
+        if targets and report.startswith(("4_", "5_", "6_")) and not path.name.startswith(tuple(targets)): continue
         record = dict(report=report, title=None, cells=None, seconds=None, state="not whole")
         try: notebook = json.loads(path.read_text(encoding="utf-8"))
         except ValueError: notebook = None
@@ -144,9 +147,15 @@ def key_figures(scraps, most=6):
         if isinstance(value, (str, bool)) and len(str(value)) <= 40 and name not in ("sha256",): shown.append(f"{name} {value}")
     return ", ".join(shown[:most])
 
-# %% ../nbs/7_documentation.ipynb #b90e7801
-def read_results(results_dir, data_dir):
+# %% ../nbs/7_documentation.ipynb #de43c7f9
+def read_results(results_dir, data_dir, wanted=()):
     """The results that are there.
+
+    Parameters
+    ----------
+    results_dir, data_dir : path
+    wanted : list of str
+        Targets; results of others are left from an earlier choice. Empty: every target found.
 
     Returns
     -------
@@ -161,6 +170,7 @@ def read_results(results_dir, data_dir):
     targets = {}
     for path in sorted(folder.glob("evaluation/*/metrics.json")):
         name = path.parent.name
+        if wanted and name not in wanted: continue
         targets[name] = dict(metrics=read_json(path), meta=json_or_none(data / "partitions" / f"{name}.json"), by_volume=csv_or_none(path.with_name("by_volume.csv")),
                              importances=csv_or_none(path.with_name("importances.csv")), worst=csv_or_none(path.with_name("worst_misses.csv")))
     return dict(profile=json_or_none(folder / "inspection" / "profile.json"), findings=read_parquet(findings) if findings.is_file() else None, targets=targets)

@@ -13,7 +13,7 @@ from .config import choices
 from .schema import DataError
 from .tables import project_root, read_json, read_parquet
 
-# %% ../../nbs/core/summary.ipynb #582eceae
+# %% ../../nbs/core/summary.ipynb #6b3debba
 def summary(root=None):
     """Lines that say what the pipeline's last run made and where it is.
 
@@ -36,8 +36,9 @@ def summary(root=None):
         metrics = root / "results" / "evaluation" / target / "metrics.json"
         if metrics.is_file():
             held = json.loads(metrics.read_text(encoding="utf-8"))
-            best = held["models"][held["champion"]]
-            lines.append(f"Champion:  {held['champion']} for {target}, skill against 'same as last year' on the test years {best['skill']:+.1%}")
+            skill = held[held["champion"]]["skill"]
+            against = "cannot be compared with" if skill is None else f"error {abs(skill):.1%} {'below' if skill > 0 else 'above'} that of"
+            lines.append(f"Champion:  {held['champion']} for {target}: {against} 'same as last year' on the test years")
     lines += ["Reports:   runs/1_inspection.ipynb, runs/6_evaluation/, runs/7_documentation.ipynb, runs/8_deployment.ipynb (`make lab` opens them)",
               "Tracking:  mlflow ui --backend-store-uri sqlite:///mlflow.db"]
     return lines
