@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: help setup run test lab bench lock clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make the virtual environment from requirements.lock
 
@@ -24,7 +24,7 @@ $(READY): requirements.lock settings.ini setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "make: Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + ". Remedy: make PYTHON=python3.11 ...")'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: this Python cannot make virtual environments. Remedy: apt-get install python3-venv."; exit 1; }
 	@echo "Setting up $(VENV) from requirements.lock: about 250 packages, two to four minutes"
-	@$(PYTHON) -m venv --clear $(VENV)
+	@"$$($(PYTHON) -c 'import sys; print(sys._base_executable)')" -m venv --clear $(VENV)
 	@python -m pip install --disable-pip-version-check --require-hashes --no-compile --progress-bar off -r requirements.lock \
 	  | awk '/^Collecting/ {if (++n % 25 == 0) print "  " n " packages fetched"} /^Installing collected/ {print "  installing"} {fflush()}'
 	@python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
