@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MADE_UP', 'read_sidecars', 'first_with', 'lineage', 'todo', 'plot_lineage', 'list_reports', 'key_figures',
-           'read_results', 'markdown_table', 'data_card', 'money', 'score_table', 'model_card', 'first_known',
-           'judgement']
+           'read_results', 'markdown_table', 'data_card', 'held_measures', 'money', 'score_table', 'model_card',
+           'first_known', 'judgement']
 
 # %% ../nbs/7_documentation.ipynb #c394d80f
 import json
@@ -103,8 +103,8 @@ def plot_lineage(table, note=None, synthetic=False):
     if broken: title = f"The rows do not add up in {', '.join(broken)}: run `dvc repro`"
     return message(ax, title, note, synthetic)
 
-# %% ../nbs/7_documentation.ipynb #4d7c647a
-def list_reports(runs_dir, targets=(), leave_out=("7_documentation.ipynb", "explore/", "multirun/")):
+# %% ../nbs/7_documentation.ipynb #33be608d
+def list_reports(runs_dir, targets=(), leave_out=("7_documentation.", "explore/", "multirun/")):
     """One row for each executed notebook below `runs_dir`.
 
     Parameters
@@ -122,7 +122,7 @@ def list_reports(runs_dir, targets=(), leave_out=("7_documentation.ipynb", "expl
         report (path below runs_dir), title, cells, seconds, state ("done", "failed", "not whole"); sorted by path.
     """
     folder, records = resolve(runs_dir), []
-    for path in sorted(folder.rglob("*.ipynb")):
+    for path in sorted(folder.rglob("*.ipynb"), key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]):
         report = path.relative_to(folder).as_posix()
         if report.startswith(leave_out) or "/." in f"/{report}": continue
         if targets and report.startswith(("4_", "5_", "6_")) and not path.name.startswith(tuple(targets)): continue
@@ -137,14 +137,14 @@ def list_reports(runs_dir, targets=(), leave_out=("7_documentation.ipynb", "expl
         records.append(record)
     return pd.DataFrame(records, columns=["report", "title", "cells", "seconds", "state"])
 
-# %% ../nbs/7_documentation.ipynb #32bf89d8
+# %% ../nbs/7_documentation.ipynb #2181dd5f
 def key_figures(scraps, most=6):
     "The plain scraps of a report in one line: numbers and short words, tables and long texts left out."
     shown = []
     for name, value in scraps.items():
         if isinstance(value, float): value = f"{value:,.4g}"
         if isinstance(value, int) and not isinstance(value, bool): value = f"{value:,}"
-        if isinstance(value, (str, bool)) and len(str(value)) <= 40 and name not in ("sha256",): shown.append(f"{name} {value}")
+        if isinstance(value, (str, bool)) and value is not False and len(str(value)) <= 40 and name not in ("sha256",): shown.append(f"{name} {value}")
     return ", ".join(shown[:most])
 
 # %% ../nbs/7_documentation.ipynb #de43c7f9
@@ -182,10 +182,10 @@ def markdown_table(frame):
     rows = [list(frame.columns), ["---"] * frame.shape[1], *frame.astype("object").values.tolist()]
     return "\n".join("| " + " | ".join(cell(v) for v in row) + " |" for row in rows)
 
-# %% ../nbs/7_documentation.ipynb #c149ef15
+# %% ../nbs/7_documentation.ipynb #a5898b1a
 MADE_UP = "**Synthetic data.** The rows were made by a seeded generator; nothing here describes a real hospital."
 
-# %% ../nbs/7_documentation.ipynb #7305efc5
+# %% ../nbs/7_documentation.ipynb #3d4f3f78
 def data_card(source, results, lineage_table):
     """What the data are, in Markdown.
 
@@ -205,7 +205,8 @@ def data_card(source, results, lineage_table):
     profile, findings = results["profile"], results["findings"]
     lines = [f"# Data card: {source.get('title') or 'no data yet'}", ""]
     if source.get("synthetic"): lines += [MADE_UP, ""]
-    lines += ["Charges and costs (or payments) of inpatient stays, by year, hospital and DRG, for forecasting the next year. Money is in USD per discharge.", ""]
+    measures = held_measures(profile)
+    lines += [f"{' and '.join(measures).capitalize()} of inpatient stays, by year, hospital and DRG, for forecasting a coming year. Money is in USD per discharge.", ""]
     if source.get("note"): lines += [f"About the source: {source['note']}", ""]
     if profile is None: lines += ["## Contents", "", "Not there yet. `dvc repro inspection` makes it.", ""]
     else:
@@ -216,10 +217,10 @@ def data_card(source, results, lineage_table):
         years = pd.DataFrame(profile["by_year"])
         money = [c for c in years if c.startswith("mean_")]
         shown = years.assign(rows=years.rows.map("{:,.0f}".format), discharges=years.discharges.map(lambda v: "–" if pd.isna(v) else f"{v:,.0f}"), **{c: years[c].map(dollars) for c in money})
-        lines += [markdown_table(shown.rename(columns=lambda c: c.replace("_", " "))), "", "### Spread over rows", ""]
+        lines += [markdown_table(shown.rename(columns=words)), "", "### Spread over rows", ""]
         spread = pd.DataFrame(profile["spread"])[["column", "p1", "p25", "p50", "p75", "p99", "max"]]
         for c in spread.columns[1:]: spread[c] = [thousands(v) if name == "discharges" else dollars(v) for name, v in zip(spread["column"], spread[c])]
-        lines += [markdown_table(spread.assign(column=spread["column"].str.replace("_", " "))), ""]
+        lines += [markdown_table(spread.assign(column=spread["column"].map(words))), ""]
     lines += ["## Quirks", ""]
     if findings is None: lines += ["Not there yet. `dvc repro inspection` makes them.", ""]
     else:
@@ -232,17 +233,25 @@ def data_card(source, results, lineage_table):
         for c in ("rows", "set_aside", "joined"): shown[c] = shown[c].map("{:,}".format)
         lines += [markdown_table(shown.rename(columns={"set_aside": "set aside"})), "",
                   "A row is either kept, set aside with its reason (`data/vN/set_aside.parquet`), or joined with the other severities of its year, hospital and DRG (v6).", ""]
-    lines += ["## Limits", "", "- A charge is a list price, not what was paid; a cost is the hospital's own estimate from its cost report.",
+    meaning = {"costs": "; a cost is the hospital's own estimate from its cost report", "payments": "; a payment is what the hospital got, not what the stay cost it"}
+    lines += ["## Limits", "", "- A charge is a list price, not what was paid" + "".join(said for word, said in meaning.items() if word in measures) + ".",
               "- A row is an average over patients: small rows are noisy, and few discharges stand behind many of them.",
               "- DRG definitions change between versions of the grouper; a code of one year is not always that of another.", ""]
     return "\n".join(lines)
 
-# %% ../nbs/7_documentation.ipynb #0807d440
+
+def held_measures(profile):
+    "The kinds of money that a profile tells of, in the plural; charges and costs where there is no profile."
+    columns = [row["column"] for row in profile["spread"]] if profile else []
+    held = [kind + "s" for kind in ("charge", "cost", "payment") if any(c.endswith(f"_{kind}") for c in columns)]
+    return held or ["charges", "costs"]
+
+# %% ../nbs/7_documentation.ipynb #1f356a9e
 def money(value, unit):
     "A value of the target in words: dollars for USD, else a count."
     return (dollars if str(unit).startswith("USD") else thousands)(value, 0)
 
-# %% ../nbs/7_documentation.ipynb #8f6afe9f
+# %% ../nbs/7_documentation.ipynb #f7055872
 def score_table(metrics, unit):
     "The scores of all models and naive forecasts as a table of text: overall, then by test year."
     records = []
@@ -256,7 +265,7 @@ def score_table(metrics, unit):
                             "skill": "–" if s["skill"] is None else percent(s["skill"], digits=1), "rows": f"{s['rows']:,}"})
     return pd.DataFrame(records)
 
-# %% ../nbs/7_documentation.ipynb #010047d5
+# %% ../nbs/7_documentation.ipynb #664a3c95
 def model_card(source, results):
     """What the models are good for and where they fail, in Markdown.
 
@@ -273,7 +282,7 @@ def model_card(source, results):
     """
     lines = ["# Model card", ""]
     if source.get("synthetic"): lines += [MADE_UP + " The figures below show that the pipeline works, not how well it would do on real prices.", ""]
-    lines += ["**Purpose.** A forecast of the next year's value for each hospital and DRG, from what is known at the end of the year before. For planning and for finding what moves; not for billing, and not for judging a hospital.", "",
+    lines += ["**Purpose.** A forecast of a coming year's value for each hospital and DRG, from the values known before it. For planning and for finding what moves; not for billing, and not for judging a hospital.", "",
               f"**Data.** {source.get('title') or 'none yet'}." + (f" {source['note']}" if source.get("note") else ""), "",
               "**Yardstick.** The naive forecast, the same as the last value. Skill is the share of its error (RMSE) that a model removes; below 0 the model is worse. The champion was chosen by validation loss, without the test years.", ""]
     if not results["targets"]: lines += ["No model has been evaluated yet. `dvc repro` makes the evaluations.", ""]

@@ -7,12 +7,12 @@ __all__ = ['read_models', 'choose_champion', 'test_rows', 'with_volume', 'sample
            'plot_actual_predicted', 'by_volume', 'plot_by_volume', 'worst_misses', 'plot_importances', 'intervals',
            'plot_coverage', 'nested_metrics']
 
-# %% ../nbs/6_evaluation.ipynb #70162a84
+# %% ../nbs/6_evaluation.ipynb #6a4a6289
 import numpy as np
 import pandas as pd
 
 from .core.metrics import grown_last_value, half_widths, score, volume_edges, volume_group
-from .core.plotting import COLORS, MARKERS, WIDTH, color, dollars, message, percent, picture, thousands, words
+from .core.plotting import COLORS, MARKERS, WIDTH, color, dollars, listed, message, percent, picture, thousands, words
 from .core.schema import KEYS, DataError
 from .core.tables import read_json, read_parquet, resolve
 
@@ -225,7 +225,7 @@ def by_volume(rows, champion, groups=5):
     return table.groupby("group").agg(rows=("volume", "size"), smallest=("volume", "min"), largest=("volume", "max"),
                                       champion=("champion", "median"), naive=("naive", "median")).reset_index()
 
-# %% ../nbs/6_evaluation.ipynb #77aaae9d
+# %% ../nbs/6_evaluation.ipynb #946852dd
 @picture
 def plot_by_volume(table, champion, measure, note=None, synthetic=False):
     "The table of `by_volume` as lines; `measure` names the volume."
@@ -240,8 +240,10 @@ def plot_by_volume(table, champion, measure, note=None, synthetic=False):
     ax.yaxis.set_major_formatter(percent)
     ax.legend()
     first, last = table["champion"].iloc[0], table["champion"].iloc[-1]
-    trend = "falls" if last < first else "rises"
-    return message(ax, f"The typical error {trend} from {percent(first)} in the smallest pairs of hospital and DRG to {percent(last)} in the largest", note, synthetic)
+    trend, closer = "falls" if last < first else "rises", int((table["naive"] < table["champion"]).sum())
+    title = f"The typical error {trend} from {percent(first)} in the smallest pairs of hospital and DRG to {percent(last)} in the largest"
+    if closer: title += f"; the last value is closer in {closer} of {len(table)} groups"
+    return message(ax, title, note, synthetic)
 
 # %% ../nbs/6_evaluation.ipynb #8da065ef
 def worst_misses(rows, champion, data_dir, n=10):
@@ -318,7 +320,7 @@ def intervals(forecasts, partition, champion, level=0.9):
     return table.groupby("group").agg(rows=("error", "size"), smallest=("volume", "min"), largest=("volume", "max"), half_width=("half_width", "first"),
                                       coverage=("inside", "mean")).reset_index().assign(level=level)
 
-# %% ../nbs/6_evaluation.ipynb #50ce6497
+# %% ../nbs/6_evaluation.ipynb #df923f0a
 @picture
 def plot_coverage(table, measure, note=None, synthetic=False):
     "Share of test outcomes inside the interval by volume group, from `intervals`."
@@ -334,7 +336,7 @@ def plot_coverage(table, measure, note=None, synthetic=False):
     ax.grid(axis="x", visible=False)
     ax.yaxis.set_major_formatter(percent)
     held = float(np.average(table["coverage"], weights=table["rows"]))
-    return message(ax, f"{percent(level)} intervals held {percent(held)} of the outcomes in the test years", f"Dashed: what was promised. {note or ''}".strip(), synthetic)
+    return message(ax, f"{percent(level)} intervals held {percent(held)} of the test outcomes", f"Dashed: what was promised. {note or ''}".strip(), synthetic)
 
 # %% ../nbs/6_evaluation.ipynb #058979ce
 def nested_metrics(scores, champion, validation, bands):

@@ -96,7 +96,7 @@ def clean_ids(ids, width=None):
     bare = ids.str.replace(r"\.0+$", "", regex=True).str.replace(",", "", regex=False).str.replace(r"^0+(?=\d)", "", regex=True)
     return ids.where(~digits, bare if width is None else bare.str.zfill(width))
 
-# %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #b88b3b9e
+# %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #23af3b00
 def sanitize_column_names(frame, columns, optional_columns=None, has_severity=True, facility_id_width=None,
                           ungroupable_drgs=("956",), source="the data source"):
     """Give a published table its canonical names and types, and refuse what cannot be right.
@@ -144,13 +144,15 @@ def sanitize_column_names(frame, columns, optional_columns=None, has_severity=Tr
     raw = frame.rename(columns={p: c for c, p in published.items()})[list(published)]
 
     def refuse(wrong, column, problem, remedy):
-        "Raise for the first of the rows `wrong`, if there is one."
+        "Raise for the first of the rows `wrong`, if there is one; `column` is None when the row as a whole is wrong."
         if not np.any(wrong): return
         row = int(np.argmax(wrong))
         key = ", ".join(f"{published[k]} {raw[k].iloc[row]}" for k in keys)
         more = f" ({int(np.sum(wrong)) - 1:,} more rows like it)" if np.sum(wrong) > 1 else ""
-        value = "" if pd.isna(raw[column].iloc[row]) else str(raw[column].iloc[row])
-        raise DataError(f"{source}, row {row + 1} of the file ({key}): '{published[column]}' holds '{value}', {problem}{more}. Remedy: {remedy}.")
+        if column is not None:
+            value = "" if pd.isna(raw[column].iloc[row]) else str(raw[column].iloc[row])
+            problem = f"'{published[column]}' holds '{value}', {problem}"
+        raise DataError(f"{source}, row {row + 1} of the file ({key}): {problem}{more}. Remedy: {remedy}.")
 
     tidy = {}
     for column in ["facility_id", "apr_drg_code"]:
@@ -193,7 +195,7 @@ def sanitize_column_names(frame, columns, optional_columns=None, has_severity=Tr
     again[order] = repeated & ~ungroupable & (first != order)
     if again.any():
         row = int(first[np.flatnonzero(order == np.argmax(again))[0]]) + 1
-        refuse(again, keys[-1], f"but row {row} has the same year, facility, DRG{' and severity' if has_severity else ''}",
+        refuse(again, None, f"row {row} has the same year, facility, DRG{' and severity' if has_severity else ''}",
                "keep one row for each key" + ("" if has_severity else ", or set has_severity: true if severities divide the rows"))
     tidy = tidy.assign(**{c: tidy[c].cat.categories.array.take(tidy[c].cat.codes.to_numpy(), allow_fill=True) for c in tidy if c in TEXTS})
     reason = pd.Series("duplicate key of an ungroupable DRG", index=tidy.index[ungroupable], dtype="str")

@@ -13,12 +13,12 @@ from typing import Any, Dict, List, Optional
 from .schema import DataError
 from .files import project_root
 
-# %% ../../nbs/core/config.ipynb #68166b97
+# %% ../../nbs/core/config.ipynb #8606e969
 @dataclass
 class DataSource:
     "One source: how its columns map to the canonical ones, and what it has and lacks."
     name: str = "???"
-    kind: str = "???"  # synthetic or csv
+    kind: str = "???"  # synthetic, csv, api, database or discharges
     title: str = "???"  # as reports name it
     synthetic: bool = False
     path: Optional[str] = None  # the file, relative to the project's root
@@ -37,6 +37,19 @@ class DataSource:
     seed: Optional[int] = None  # synthetic only, as are the next three
     scale: Optional[float] = None
     vintage: Optional[int] = None
+    stay_columns: Dict[str, List[str]] = field(default_factory=dict)  # discharges only: what a stay must have, in the form of columns
+    url: Optional[str] = None  # api: the address of the rows; database: a SQLAlchemy URL without a password
+    years: Optional[List[int]] = None  # api only, as are the next six; none: all
+    page_rows: Optional[int] = None  # also the rows that a database hands out at a time
+    tries: Optional[int] = None
+    timeout: Optional[float] = None  # seconds
+    backoff: Optional[float] = None  # seconds before the second try; each wait is twice the one before
+    token_variable: Optional[str] = None  # the environment variable that holds an app token
+    download_dir: Optional[str] = None
+    url_variable: Optional[str] = None  # database only, as are the next two: the environment variable that holds the URL
+    table: Optional[str] = None
+    query: Optional[str] = None
+    snapshot: Optional[str] = None  # api and database: any word; another one reads everything anew
 
 # %% ../../nbs/core/config.ipynb #92612b0c
 @dataclass

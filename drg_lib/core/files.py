@@ -37,7 +37,7 @@ def resolve(path):
     "`path` as it is when absolute, else below the project's root."
     return Path(path) if Path(path).is_absolute() else project_root() / path
 
-# %% ../../nbs/core/files.ipynb #cdeef5ff
+# %% ../../nbs/core/files.ipynb #e0b8b609
 def write_aside(path, write):
     """Call `write(temporary)` and rename the result to `path`; nothing is left behind when it fails.
 
@@ -60,8 +60,8 @@ def write_aside(path, write):
         write(aside)
         os.replace(aside, path)
     except PermissionError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}). "
-                        f"Remedy: make {path.parent} writable, or choose another folder with paths.data=...") from error
+        raise DataError(f"{path}: cannot be written ({os.strerror(error.errno) if error.errno else error}). Remedy: make {path.parent} writable for you, "
+                        "or choose other folders with paths.data=..., paths.results=... and paths.runs=...") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error}). "
                         f"Remedy: check that {path.parent} exists, is writable and has space.") from error

@@ -131,10 +131,11 @@ def thousands(value, position=None):
     "A count as 950, 12.3k, 1.2M; also an axis formatter."
     return signed(value, "", exact=position is not None)
 
-# %% ../../nbs/core/plotting.ipynb #f591e554
+# %% ../../nbs/core/plotting.ipynb #881b5269
 def percent(value, position=None, digits=0):
-    "A share as a percentage, 0.615 as 62 %; also an axis formatter."
+    "A share as a percentage, 0.615 as 62 %; also an axis formatter: a tick between whole per cents gets a decimal."
     if value is None or not math.isfinite(value): return "–"
+    if position is not None and abs(value * 100 - round(value * 100)) > 0.01: digits = max(digits, 1)
     return f"{value * 100:.{digits}f} %".replace("-", "−")
 
 # %% ../../nbs/core/plotting.ipynb #443344a5
@@ -144,7 +145,7 @@ WORDS = {
     "naive": "last value", "trend": "last value + trend", "randomforest": "random forest", "catboost": "CatBoost",
 }
 
-# %% ../../nbs/core/plotting.ipynb #19f3d483
+# %% ../../nbs/core/plotting.ipynb #236b78b1
 def words(name, capital=False):
     """A column or a model in words.
 
@@ -156,7 +157,7 @@ def words(name, capital=False):
         Whether it begins a sentence.
     """
     bare = name.removeprefix("lag_").removeprefix("roll2_")
-    text = WORDS.get(bare) or ("sum of " + bare[4:] if bare.startswith("sum_") else bare.removeprefix("w_")).replace("_", " ")
+    text = WORDS.get(bare) or ("sum of " + bare[4:] if bare.startswith("sum_") else bare.removeprefix("w_")).replace("_", " ").replace("medicare", "Medicare")
     return text[0].upper() + text[1:] if capital else text
 
 # %% ../../nbs/core/plotting.ipynb #92aefca5

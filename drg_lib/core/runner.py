@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['TYPES', 'ParameterError', 'notebook_parameters', 'fits', 'check_parameters', 'stage_section', 'stage_parameters',
-           'cell_name', 'cell_logger', 'open_log', 'execute', 'run_stage', 'keep_report', 'in_sweep', 'main']
+           'cell_name', 'cell_logger', 'open_log', 'execute', 'run_stage', 'keep_report', 'in_sweep', 'run_or_exit',
+           'main']
 
-# %% ../../nbs/core/runner.ipynb #f8cc7543
+# %% ../../nbs/core/runner.ipynb #fda1b7be
 import ast
 import logging
 import os
@@ -14,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from .config import as_dict, chosen_overrides, register
+from .config import as_dict, chosen_overrides, compose, register
 from .schema import DataError
 from .scraps import read_scraps, skip_slow_import
 from .files import project_root, write_aside
@@ -129,7 +130,7 @@ def cell_name(source, index):
         if line.startswith("#papermill_description="): return line.split("=", 1)[1].strip()
     return f"cell {index + 1}"
 
-# %% ../../nbs/core/runner.ipynb #89187eea
+# %% ../../nbs/core/runner.ipynb #85f4e509
 def cell_logger(log, lines):
     """A papermill engine that logs each named cell with its seconds.
 
@@ -157,8 +158,14 @@ def cell_logger(log, lines):
                     log.info("%s: %.2f s", cell_name(cell.source, cell_index), time.monotonic() - started.get(cell_index, time.monotonic()))
                 return complete(cell, cell_index, **more)
 
-            nb_man.cell_start, nb_man.cell_complete = cell_start, cell_complete
-            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+            # papermill writes the notebook before and after each cell, and at the end; every other second is often enough.
+            save, saved = nb_man.save, [time.monotonic()]
+            def save_sometimes(**more):
+                if time.monotonic() - saved[0] > 2: saved[0] = time.monotonic(); save(**more)
+
+            nb_man.cell_start, nb_man.cell_complete, nb_man.save = cell_start, cell_complete, save_sometimes
+            try: return super().execute_managed_notebook(nb_man, kernel_name, **options)
+            finally: nb_man.save = save
 
     return CellLogger
 
@@ -273,7 +280,18 @@ def in_sweep(config):
         if stage_section(config).order >= 5: config.paths.results = f"{folder}/results"
     return config
 
-# %% ../../nbs/core/runner.ipynb #1e68c61e
+# %% ../../nbs/core/runner.ipynb #6e0d3ad3
+def run_or_exit(config, root):
+    "Run the stage; what goes wrong is printed as a message and becomes the exit status."
+    try: run_stage(config, root)
+    except ParameterError as error:
+        print(f"drg-run: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (DataError, RuntimeError) as error:
+        print(f"\ndrg-run: {error}", file=sys.stderr)
+        sys.exit(1)
+
+# %% ../../nbs/core/runner.ipynb #f7d0e367
 def main():
     "`drg-run`: see `drg-run --help`."
     try: root = project_root()
@@ -284,25 +302,18 @@ def main():
         os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
         os.execv(sys.executable, [sys.executable, "-c", "from drg_lib.core.runner import main; main()", *sys.argv[1:]])
     os.chdir(root)
+    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    if len(overrides) == len(sys.argv) - 1:
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+        try: config = compose(overrides, root)
+        except (DataError, HydraException, OmegaConfBaseException) as error:
+            said = "\n".join(dict.fromkeys(str(e) for e in (error, error.__cause__) if e is not None))
+            print(f"drg-run: {said}\nRemedy: correct the override or the config file; `drg-run --help` lists the groups and their options.", file=sys.stderr)
+            sys.exit(2)
+        return run_or_exit(config, root)
     import hydra
     register()
-    state = dict(started=False)
-
-    def job(config):
-        try:
-            state["started"] = True
-            run_stage(in_sweep(config), root)
-        except ParameterError as error:
-            print(f"drg-run: {error}", file=sys.stderr)
-            sys.exit(2)
-        except (DataError, RuntimeError) as error:
-            print(f"\ndrg-run: {error}", file=sys.stderr)
-            sys.exit(1)
-
-    overrides = [a for a in sys.argv[1:] if not a.startswith("-")]
     try: sys.argv[1:1] = chosen_overrides(overrides)
     except DataError as error: sys.exit(f"drg-run: {error}")
-    try: hydra.main(version_base="1.3", config_path=str(root / "configs"), config_name="config")(job)()
-    except SystemExit as stop:
-        if stop.code == 1 and not state["started"]: sys.exit(2)
-        raise
+    hydra.main(version_base="1.3", config_path=str(root / "configs"), config_name="config")(lambda config: run_or_exit(in_sweep(config), root))()

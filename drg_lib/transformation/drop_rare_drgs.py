@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..core.schema import DataError
 
-# %% ../../nbs/3_transformation/v5_drop_rare_drgs.ipynb #382cea03
+# %% ../../nbs/3_transformation/v5_drop_rare_drgs.ipynb #cfdd2b63
 def drop_rare_drgs(frame, max_discharges, count_years="training", n_test_years=2, n_validation_years=3):
     """Set aside the DRGs with at most `max_discharges` discharges.
 
@@ -48,7 +48,7 @@ def drop_rare_drgs(frame, max_discharges, count_years="training", n_test_years=2
     counted = years[:len(years) - held_out]
     if not counted:
         raise DataError(f"the data hold the years {', '.join(map(str, years))}, and {held_out} are held out for validation and test: none is left "
-                        "to count discharges in. Remedy: bring more years, lower n_validation_years, or set transformation.count_years=all.")
+                        "to count discharges in. Remedy: bring more years, lower n_validation_years and n_test_years in the data source's config, or set transformation.count_years=all.")
     if "discharges" not in frame:
         raise DataError("the source has no discharges, so rare DRGs cannot be told. Remedy: set rare_drg_discharges: null in the data source's config.")
     counts = frame.loc[frame["year"].isin(counted)].groupby("apr_drg_code")["discharges"].sum(min_count=1)
