@@ -18,7 +18,7 @@ from .core.plotting import color, message, percent, picture
 from .core.schema import KEYS, DataError
 from .core.tables import plain, read_json, read_parquet, write_csv, write_json, write_parquet
 
-# %% ../nbs/8_deployment.ipynb #864960f8
+# %% ../nbs/8_deployment.ipynb #3e55711b
 def future_rows(values, forecast_year=None, max_gap_years=1):
     """Rows to forecast, and the pairs that are out of reach.
 
@@ -46,14 +46,15 @@ def future_rows(values, forecast_year=None, max_gap_years=1):
     last = int(values["year"].max())
     year = last + 1 if forecast_year is None else int(forecast_year)
     if year <= last: raise DataError(f"forecast_year={year}: the data already hold {last}. Remedy: deployment.forecast_year={last + 1}.")
+    years_long = f"{max_gap_years} years" if max_gap_years > 1 else "one year"
     pairs = values.groupby(["facility_id", "apr_drg_code"], as_index=False)["year"].max().rename(columns={"year": "last_year"})
     near = pairs["last_year"] >= year - max_gap_years
     if not near.any():
-        raise DataError(f"no pair was seen in the {max_gap_years} year(s) before {year}; the last year is {last}. "
+        raise DataError(f"no pair was seen in the {years_long} before {year}; the last year is {last}. "
                         f"Remedy: deployment.forecast_year={last + 1}, or data_sources.max_gap_years={year - last}.")
     rows = pairs.loc[near, ["facility_id", "apr_drg_code"]].assign(year=np.int32(year))
     rows = rows.reindex(columns=values.columns).astype(values.dtypes.to_dict() | {c: "float64" for c in values.columns if c not in KEYS})
-    aside = pairs[~near].assign(reason=f"last seen more than {max_gap_years} year(s) before {year}")
+    aside = pairs[~near].assign(reason=f"last seen more than {years_long} before {year}")
     return rows.sort_values(KEYS, ignore_index=True), aside.reset_index(drop=True)
 
 # %% ../nbs/8_deployment.ipynb #bf657b86
@@ -211,7 +212,7 @@ def expected_change(table, target_name, top=12):
     biggest = sums.sort_values(["facilities", "last"], ascending=False).head(top)
     return biggest.reset_index()[["apr_drg_code", "apr_drg_description", "facilities", "last", "predicted", "change"]]
 
-# %% ../nbs/8_deployment.ipynb #174d3c1a
+# %% ../nbs/8_deployment.ipynb #cf3deac1
 @picture
 def plot_expected_change(changes, label, year, thing, note=None, synthetic=False):
     """Bars of `expected_change`, the largest rise on top.
@@ -228,7 +229,7 @@ def plot_expected_change(changes, label, year, thing, note=None, synthetic=False
     """
     import matplotlib.pyplot as plt
     changes = changes.sort_values("change")
-    names = [f"{code} {textwrap.shorten(str(said).capitalize(), 44, placeholder=' …') if pd.notna(said) else ''}" for code, said in zip(changes["apr_drg_code"], changes["apr_drg_description"])]
+    names = [f"{code} {textwrap.shorten(str(said), 44, placeholder=' …') if pd.notna(said) else ''}" for code, said in zip(changes["apr_drg_code"], changes["apr_drg_description"])]
     figure, ax = plt.subplots(figsize=(8.2, 0.34 * len(changes) + 1.6))
     bars = ax.barh(names, changes["change"], color=color(thing))
     ax.bar_label(bars, [percent(c, digits=1) for c in changes["change"]], padding=3, fontsize=9)

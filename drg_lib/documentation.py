@@ -137,14 +137,14 @@ def list_reports(runs_dir, targets=(), leave_out=("7_documentation.", "explore/"
         records.append(record)
     return pd.DataFrame(records, columns=["report", "title", "cells", "seconds", "state"])
 
-# %% ../nbs/7_documentation.ipynb #2181dd5f
+# %% ../nbs/7_documentation.ipynb #fa09efe7
 def key_figures(scraps, most=6):
     "The plain scraps of a report in one line: numbers and short words, tables and long texts left out."
     shown = []
     for name, value in scraps.items():
         if isinstance(value, float): value = f"{value:,.4g}"
-        if isinstance(value, int) and not isinstance(value, bool): value = f"{value:,}"
-        if isinstance(value, (str, bool)) and value is not False and len(str(value)) <= 40 and name not in ("sha256",): shown.append(f"{name} {value}")
+        if isinstance(value, int) and not isinstance(value, bool): value = f"{value}" if name.endswith("year") else f"{value:,}"
+        if isinstance(value, (str, bool)) and value is not False and len(str(value)) <= 40 and name not in ("sha256", "mlflow_run_id"): shown.append(f"{name} {value}")
     return ", ".join(shown[:most])
 
 # %% ../nbs/7_documentation.ipynb #de43c7f9

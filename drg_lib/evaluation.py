@@ -55,7 +55,7 @@ def read_models(target, models, results_dir):
     if not (table["split"] == "test").any(): raise DataError(f"{resolve(results_dir) / 'models' / target}: no test rows were forecast. Remedy: check ml_experiments.n_test_years.")
     return table, records
 
-# %% ../nbs/6_evaluation.ipynb #ba57f0f6
+# %% ../nbs/6_evaluation.ipynb #b4df4ae5
 def choose_champion(records):
     """The model with the lowest validation loss.
 
@@ -79,7 +79,7 @@ def choose_champion(records):
         if loss is None or not np.isfinite(loss): raise DataError(f"model {name}: its validation loss is {loss}. Remedy: tune it again.")
     return min(sorted(records), key=lambda name: records[name]["validation_loss"])
 
-# %% ../nbs/6_evaluation.ipynb #13ed0a5c
+# %% ../nbs/6_evaluation.ipynb #1cad32a6
 def test_rows(forecasts, partition):
     """The rows of the test years with a forecast, both naive forecasts and the volume.
 
@@ -112,7 +112,7 @@ def sample(rows, n, seed):
     "At most `n` rows, drawn with `seed`, in the order of their keys."
     return rows if len(rows) <= n else rows.sample(n, random_state=seed).sort_index()
 
-# %% ../nbs/6_evaluation.ipynb #f52f683b
+# %% ../nbs/6_evaluation.ipynb #3dd22289
 def compare(rows, models):
     """Scores of each model and of both naive forecasts, overall and for each test year.
 
@@ -132,7 +132,7 @@ def compare(rows, models):
     return pd.DataFrame([dict(year=year, model=model, **score(rows.loc[at, "target"], rows.loc[at, model], rows.loc[at, "naive"], weight[at]))
                          for year, at in parts for model in [*models, "naive", "trend"]])
 
-# %% ../nbs/6_evaluation.ipynb #1d6c78dc
+# %% ../nbs/6_evaluation.ipynb #d5c48a15
 def verdict(scores, champion):
     "One sentence: whether the champion beats the naive forecasts in the test years, and by how much."
     overall = scores[scores["year"] == "all"].set_index("model")
@@ -146,7 +146,7 @@ def verdict(scores, champion):
     if overall.loc["trend", "rmse"] <= overall.loc[champion, "rmse"]: return f"{text}, but no closer than the last value grown by its DRG's trend"
     return text + (", in every test year" if len(years) > 1 else "")
 
-# %% ../nbs/6_evaluation.ipynb #d79f9784
+# %% ../nbs/6_evaluation.ipynb #3b7fff2b
 @picture
 def plot_errors(scores, champion, unit, note=None, synthetic=False):
     "RMSE of each model and naive forecast in each test year, from `compare`; the verdict is the title."
@@ -172,7 +172,7 @@ def plot_errors(scores, champion, unit, note=None, synthetic=False):
 
 def in_unit(value, unit, position=None): return (dollars if unit.startswith("USD") else thousands)(value, position)
 
-# %% ../nbs/6_evaluation.ipynb #8e00467b
+# %% ../nbs/6_evaluation.ipynb #03498781
 @picture
 def plot_actual_predicted(rows, champion, unit, note=None, synthetic=False):
     """Actual against predicted in the test years, on axes that are linear near zero and logarithmic beyond.
@@ -208,7 +208,7 @@ def _thin(ax, near, low, high):
     ticks = [t for t in ticks if 1.3 * low <= t <= 1.3 * high or t == 0]
     for axis in (ax.xaxis, ax.yaxis): axis.set_ticks(ticks), axis.set_ticks([], minor=True)
 
-# %% ../nbs/6_evaluation.ipynb #353482db
+# %% ../nbs/6_evaluation.ipynb #d827a3d1
 def by_volume(rows, champion, groups=5):
     """Errors of the champion and of the naive forecast by volume of the pair.
 
@@ -225,7 +225,7 @@ def by_volume(rows, champion, groups=5):
     return table.groupby("group").agg(rows=("volume", "size"), smallest=("volume", "min"), largest=("volume", "max"),
                                       champion=("champion", "median"), naive=("naive", "median")).reset_index()
 
-# %% ../nbs/6_evaluation.ipynb #946852dd
+# %% ../nbs/6_evaluation.ipynb #4b76f537
 @picture
 def plot_by_volume(table, champion, measure, note=None, synthetic=False):
     "The table of `by_volume` as lines; `measure` names the volume."
@@ -241,11 +241,11 @@ def plot_by_volume(table, champion, measure, note=None, synthetic=False):
     ax.legend()
     first, last = table["champion"].iloc[0], table["champion"].iloc[-1]
     trend, closer = "falls" if last < first else "rises", int((table["naive"] < table["champion"]).sum())
-    title = f"The typical error {trend} from {percent(first)} in the smallest pairs of hospital and DRG to {percent(last)} in the largest"
+    title = f"The typical error {trend} from {percent(first)} in the smallest pairs to {percent(last)} in the largest"
     if closer: title += f"; the last value is closer in {closer} of {len(table)} groups"
     return message(ax, title, note, synthetic)
 
-# %% ../nbs/6_evaluation.ipynb #8da065ef
+# %% ../nbs/6_evaluation.ipynb #343fa382
 def worst_misses(rows, champion, data_dir, n=10):
     """The test rows with the largest absolute errors.
 
@@ -272,7 +272,7 @@ def worst_misses(rows, champion, data_dir, n=10):
     return worst.rename(columns={"target": "actual", champion: "predicted"})[
         [*KEYS, "facility_name", "apr_drg_description", "last_value", "actual", "predicted", "error"]].reset_index(drop=True)
 
-# %% ../nbs/6_evaluation.ipynb #c45c00a3
+# %% ../nbs/6_evaluation.ipynb #0512e94f
 @picture
 def plot_importances(table, model, unit, note=None, synthetic=False, n=12):
     "The `n` largest importances as bars, with the spread of the repeats."
@@ -290,7 +290,7 @@ def plot_importances(table, model, unit, note=None, synthetic=False, n=12):
     title = f"{words(model, capital=True)} rests most on the {known}" + (f", {times:.0f} times as much as on anything else" if 2 <= times < np.inf else "")
     return message(ax, title, note, synthetic)
 
-# %% ../nbs/6_evaluation.ipynb #f48f8c60
+# %% ../nbs/6_evaluation.ipynb #88879e8d
 def intervals(forecasts, partition, champion, level=0.9):
     """Prediction intervals by volume group, from validation errors, and how many test outcomes they hold.
 
@@ -320,7 +320,7 @@ def intervals(forecasts, partition, champion, level=0.9):
     return table.groupby("group").agg(rows=("error", "size"), smallest=("volume", "min"), largest=("volume", "max"), half_width=("half_width", "first"),
                                       coverage=("inside", "mean")).reset_index().assign(level=level)
 
-# %% ../nbs/6_evaluation.ipynb #df923f0a
+# %% ../nbs/6_evaluation.ipynb #fe7e6db7
 @picture
 def plot_coverage(table, measure, note=None, synthetic=False):
     "Share of test outcomes inside the interval by volume group, from `intervals`."
@@ -338,7 +338,7 @@ def plot_coverage(table, measure, note=None, synthetic=False):
     held = float(np.average(table["coverage"], weights=table["rows"]))
     return message(ax, f"{percent(level)} intervals held {percent(held)} of the test outcomes", f"Dashed: what was promised. {note or ''}".strip(), synthetic)
 
-# %% ../nbs/6_evaluation.ipynb #058979ce
+# %% ../nbs/6_evaluation.ipynb #fc86d2c5
 def nested_metrics(scores, champion, validation, bands):
     """The figures for `dvc metrics show`.
 

@@ -4,6 +4,8 @@ import filecmp
 import json
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -108,7 +110,7 @@ NO_DEPENDENCY = {f"drg_lib/core/{name}.py" for name in ("schema", "files", "tabl
 
 
 def test_stage_dependencies_name_the_notebook_and_its_module():
-    listed = subprocess.run(["dvc", "stage", "list", "--name-only"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    listed = subprocess.run([Path(sys.executable).parent / "dvc", "stage", "list", "--name-only"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     assert {"ingestion", "transformation@v10", "documentation", "deployment"} <= set(listed)
     text = (ROOT / "dvc.yaml").read_text()
     stages = yaml.safe_load(text)["stages"]

@@ -191,12 +191,12 @@ def _remedy(answer, source):
     if answer.status_code in (404, 410): return "check the dataset's id in `url`"
     return "check `url` and `years` in the data source's config"
 
-# %% ../../nbs/core/source_api.ipynb #675fc9d6
+# %% ../../nbs/core/source_api.ipynb #92d754ec
 def _records(answer, where):
     start = answer.content[:80].decode("utf-8", "replace").strip()
     try: records = json.loads(answer.content, parse_int=str, parse_float=str)
     except ValueError:
-        if start.startswith("["): raise _Again("the answer is not whole") from None
+        if not start or start.startswith("["): raise _Again("the answer is not whole") from None
         records = None
     if not isinstance(records, list): raise DataError(f"{where}: not a list of rows but '{start}'. Remedy: check that `url` ends in .json and names a dataset.")
     for row, record in enumerate(records, 1):

@@ -135,7 +135,7 @@ def statement_of(source, connection):
     columns = {column: sa.column(column) for column in names}
     return sa.select(*columns.values()).select_from(sa.table(name, schema=schema)).order_by(*(columns[p] for p, canonical in matched.items() if canonical in source["columns"]))
 
-# %% ../../nbs/core/source_database.ipynb #c1aedf5b
+# %% ../../nbs/core/source_database.ipynb #8f0003b6
 CHUNK_ROWS = 20_000
 
 
@@ -161,12 +161,14 @@ def read_database(source, sample_rows=None):
         the password.
     """
     where, url = f"data source '{source['name']}'", database_url(source)
+    connected = False
     try:
-        with _engine(url, where).connect() as connection: return _read(connection, source, sample_rows)
-    except sa.exc.OperationalError as error: problem, remedy = error.orig, "check that the server runs, and the host, the user and the password in the URL"
-    except sa.exc.DBAPIError as error: problem, remedy = error.orig, "correct `table` or `query`, or ask for the right to read it"
-    except sa.exc.SQLAlchemyError as error: problem, remedy = error, "correct `table` or `query` in the data source's config"
-    raise DataError(f"{where}: the database answers: {masked(problem, url)}. Remedy: {remedy}.")
+        with _engine(url, where).connect() as connection:
+            connected = True
+            return _read(connection, source, sample_rows)
+    except sa.exc.SQLAlchemyError as error: problem = masked(getattr(error, "orig", None) or error, url)
+    remedy = "correct `table` or `query`, or ask for the right to read it" if connected else "check that the server runs, and the host, the user and the password in the URL"
+    raise DataError(f"{where}: the database answers: {problem}. Remedy: {remedy}.")
 
 
 def _engine(url, where):

@@ -6,12 +6,15 @@
 __all__ = ['DATABASE', 'ARTIFACTS', 'tracking_uri', 'locked', 'ensure_database', 'create_tables', 'quiet', 'connect', 'start_run',
            'Run', 'log_report']
 
-# %% ../../nbs/core/tracking.ipynb #ecc81147
+# %% ../../nbs/core/tracking.ipynb #6a005ad2
 import logging
 import os
+import shutil
+import sqlite3
 import warnings
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from .files import project_root
 from .schema import DataError
@@ -62,11 +65,12 @@ def ensure_database(root=None):
         raise DataError(f"{database}: cannot be created ({error.strerror}). Remedy: make {root} writable, or ml_experiments.tracking=false.") from error
     return database
 
-# %% ../../nbs/core/tracking.ipynb #849e5774
+# %% ../../nbs/core/tracking.ipynb #c9c51686
 def create_tables(path):
     "A new MLflow store in the SQLite file `path`, with no connection left open."
-    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
     quiet()
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+    quiet()  # the import sets its own levels
     engine = create_sqlalchemy_engine(f"sqlite:///{path}")
     _initialize_tables(engine)
     engine.dispose()
@@ -148,7 +152,7 @@ class Run:
             self.log(trial.params, {"loss": trial.value} if trial.value is not None else None)
             for step, value in trial.intermediate_values.items(): self.mlflow.log_metric("running_loss", value, step=step)
 
-# %% ../../nbs/core/tracking.ipynb #2878a17a
+# %% ../../nbs/core/tracking.ipynb #88f8ca95
 def log_report(run_id, path, root=None):
     """Add the executed notebook to its run.
 
@@ -161,7 +165,11 @@ def log_report(run_id, path, root=None):
     root : path, optional
         The project's root.
     """
-    ensure_database(root)
-    from mlflow import MlflowClient
-    quiet()
-    MlflowClient(tracking_uri=tracking_uri(root)).log_artifact(run_id, str(path), "report")
+    root = Path(root or project_root())
+    with closing(sqlite3.connect(root / DATABASE)) as store:
+        found = store.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", [run_id]).fetchone()
+    if found is None: raise DataError(f"{root / DATABASE}: holds no run {run_id}. Remedy: run the stage again.")
+    # The artifacts are files of this project; importing MLflow to copy one would take seconds.
+    folder = Path(unquote(urlsplit(found[0]).path)) / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(path, folder / Path(path).name)
