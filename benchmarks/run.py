@@ -1,7 +1,7 @@
 """Speed and memory, as ratios within one run: `make bench`, or `python benchmarks/run.py --parts transform runner`.
 
-transform  v1 to v12 at 1.08 million synthetic rows against a Python function per group (timed on a sample of the groups and
-           scaled up) and against reading the CSV and writing it once as Parquet
+transform  v1 to v12 at 1.08 million synthetic rows against Python functions per group and per pair (timed on a sample and
+           scaled up by groups) and against reading the CSV and writing it once as Parquet
 memory     peak memory of each data stage run by drg-run on those rows
 repro      `dvc repro` with nothing to do, in the project as it stands (after `make run`)
 runner     drg-run against the bare papermill command on an empty notebook
@@ -58,6 +58,18 @@ def per_group_python(cells):
     return [aggregate(group) for _, group in cells.groupby(["year", "facility_id", "apr_drg_code"], sort=False)]
 
 
+def per_pair_python(cells):
+    """The lags and rolling means of v10 and v11 as one Python function a facility and DRG."""
+    measures = [c for c in cells.columns if c not in ("year", "facility_id", "apr_drg_code")]
+
+    def history(pair):
+        pair = pair.sort_values("year")
+        last, near = pair[measures].shift(), (pair["year"].diff() == 1)
+        two = last.rolling(2, min_periods=1).mean()
+        return last.where(near).add_prefix("lag_").join(two.where(near).add_prefix("roll2_"))
+    return [history(pair) for _, pair in cells.groupby(["facility_id", "apr_drg_code"], sort=False)]
+
+
 def chain(scale, folder):
     """Write the CSV, read it, and apply v1 to v12; returns seconds by step and the tables that the comparison needs."""
     import pandas as pd
@@ -80,12 +92,17 @@ def chain(scale, folder):
         seconds[version], (frame, _, _) = timed(lambda: apply_step(version, frame, parameters))
         if version == "v2": sample = frame
         if version == "v6": groups = len(frame)
+        if version == "v9": yearly = frame
         print(f"  {version}: {rows:,} -> {len(frame):,} rows, {seconds[version]:.2f} s", file=sys.stderr, flush=True)
     keys = ["year", "facility_id", "apr_drg_code"]
     some = sample[keys].drop_duplicates().sample(SAMPLE_GROUPS, random_state=0)
     cells = sample.merge(some, on=keys)
     by_group, made = timed(lambda: pd.DataFrame(per_group_python(cells)))
-    return dict(read=read, write=write, bytes=csv.stat().st_size, seconds=seconds, by_group=by_group / len(made) * groups, groups=groups, rows=len(sample))
+    pair = ["facility_id", "apr_drg_code"]
+    pairs = yearly[pair].drop_duplicates()
+    by_pair, histories = timed(lambda: per_pair_python(yearly.merge(pairs.sample(SAMPLE_GROUPS, random_state=0), on=pair)))
+    return dict(read=read, write=write, bytes=csv.stat().st_size, seconds=seconds, groups=groups, rows=len(sample), pairs=len(pairs),
+                by_group=by_group / len(made) * groups, by_pair=by_pair / len(histories) * len(pairs))
 
 
 def transform(scale, folder):
@@ -95,8 +112,10 @@ def transform(scale, folder):
         *[[f"{version}", f"{seconds:.2f}", ""] for version, seconds in figures["seconds"].items()],
         ["v1 to v12", f"{total:.2f}", "1"],
         [f"read the CSV ({figures['bytes'] / 1e6:.0f} MB) and write it as Parquet", f"{once:.2f}", f"{once / total:.2f}"],
-        [f"Python function per group (from {SAMPLE_GROUPS} groups)", f"{figures['by_group']:.0f}", f"{figures['by_group'] / total:.0f}"]])
-    print(f"  v1..v12 take {total / once:.1f} x the read and write (at most 10), and are {figures['by_group'] / total:.0f} x faster than per group (at least 300)")
+        [f"v3 to v6 by a Python function per group (from {SAMPLE_GROUPS} groups)", f"{figures['by_group']:.0f}", f"{figures['by_group'] / total:.0f}"],
+        [f"v10, v11 by a Python function per pair (from {SAMPLE_GROUPS} of {figures['pairs']:,})", f"{figures['by_pair']:.0f}", f"{figures['by_pair'] / total:.0f}"]])
+    slow = figures["by_group"] + figures["by_pair"]
+    print(f"  v1..v12 take {total / once:.1f} x the read and write (at most 10), and are {slow / total:.0f} x faster than per group (at least 300)")
 
 
 def peak_of(command, cwd):

@@ -6,8 +6,10 @@
 __all__ = ['FORECAST_COLUMNS', 'future_rows', 'forecast_features', 'refit', 'forecast', 'add_names', 'check_forecast',
            'registered_name', 'register_champion', 'expected_change', 'plot_expected_change']
 
-# %% ../nbs/8_deployment.ipynb #b82ba0ad
+# %% ../nbs/8_deployment.ipynb #095b2711
+import io
 import textwrap
+from contextlib import redirect_stderr
 
 import numpy as np
 import pandas as pd
@@ -156,7 +158,7 @@ def check_forecast(table):
 # %% ../nbs/8_deployment.ipynb #6fe3045e
 def registered_name(target_name): return f"drg_lib-{target_name}"
 
-# %% ../nbs/8_deployment.ipynb #464dffaf
+# %% ../nbs/8_deployment.ipynb #6c595150
 def register_champion(run, model, example, target_name, about):
     """Log a fitted model with signature and input example and register it; None when tracking is off.
 
@@ -180,9 +182,10 @@ def register_champion(run, model, example, target_name, about):
     from mlflow.models import infer_signature
     columns = list(dict.fromkeys(["year", *model.categorical, "last_value", *model.features]))
     example = example[columns].astype({"year": "float64"}).reset_index(drop=True)
-    info = run.mlflow.sklearn.log_model(
-        model, name=target_name, signature=infer_signature(example, model.predict(example)), input_example=example, serialization_format="cloudpickle",
-        registered_model_name=registered_name(target_name), pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"pandas=={pd.__version__}"])
+    with redirect_stderr(io.StringIO()):  # MLflow announces each registration as if it were an error
+        info = run.mlflow.sklearn.log_model(
+            model, name=target_name, signature=infer_signature(example, model.predict(example)), input_example=example, serialization_format="cloudpickle",
+            registered_model_name=registered_name(target_name), pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"pandas=={pd.__version__}"])
     client = run.mlflow.MlflowClient()
     for name, value in about.items(): client.set_model_version_tag(registered_name(target_name), info.registered_model_version, name, str(value))
     return str(info.registered_model_version)

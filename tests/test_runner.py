@@ -63,6 +63,7 @@ def test_the_log_has_the_format_of_the_logging_group(project):
     (["stage=mini", "ml_experiments.n_trials=three"], ["n_trials", "three"]),
     (["stage=mini", "models=forest"], ["models/forest", "ridge"]),
     (["stage=mini", "nonsense"], ["nonsense"]),
+    (["stage=mini", "evaluation.text='postgresql://me:secret@host/db'"], ["password", "environment"]),
 ])
 def test_wrong_overrides_are_refused_and_nothing_runs(project, arguments, words):
     for left in (project / "runs").glob("*"): left.unlink()

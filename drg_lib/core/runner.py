@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['TYPES', 'ParameterError', 'notebook_parameters', 'fits', 'check_parameters', 'stage_section', 'stage_parameters',
-           'cell_name', 'cell_logger', 'open_log', 'execute', 'run_stage', 'keep_report', 'in_sweep', 'run_or_exit',
-           'main']
+           'cell_name', 'cell_logger', 'open_log', 'shown', 'execute', 'run_stage', 'keep_report', 'in_sweep',
+           'run_or_exit', 'main']
 
-# %% ../../nbs/core/runner.ipynb #fda1b7be
+# %% ../../nbs/core/runner.ipynb #946506b8
 import ast
 import logging
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -181,7 +182,12 @@ def open_log(path, settings):
     log.addHandler(handler)
     return log
 
-# %% ../../nbs/core/runner.ipynb #81cde577
+# %% ../../nbs/core/runner.ipynb #7ba86cd5
+def shown(path, root):
+    "`path` as messages show it: relative to the project's root where it is inside."
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+# %% ../../nbs/core/runner.ipynb #b27f286c
 def execute(notebook, report, parameters, log, root):
     """Execute `notebook` into `report` by papermill.
 
@@ -211,10 +217,10 @@ def execute(notebook, report, parameters, log, root):
         name = cell_name(failed.source, error.cell_index) if failed else f"cell {error.cell_index + 1}"
         log.error("failed in %s\n%s", name, "\n".join(error.traceback))
         what = error.evalue if error.ename == "DataError" else f"{error.ename}: {error.evalue}"
-        raise RuntimeError(f"{what}\nFailed in: {name}, of {notebook.relative_to(root)}\nPartial notebook: {partial.relative_to(root)}") from error
+        raise RuntimeError(f"{what}\nFailed in: {name}, of {shown(notebook, root)}\nPartial notebook: {shown(partial, root)}") from error
     os.replace(partial, report)
 
-# %% ../../nbs/core/runner.ipynb #dfb4fc46
+# %% ../../nbs/core/runner.ipynb #da5f7775
 def run_stage(config, root=None):
     """Run the stage that a composed config describes.
 
@@ -242,12 +248,15 @@ def run_stage(config, root=None):
     section = stage_section(config)
     notebook, report = root / section.notebook, root / config.paths.runs / section.report
     parameters = stage_parameters(config)
-    check_parameters(parameters, notebook_parameters(notebook), notebook.relative_to(root))
+    check_parameters(parameters, notebook_parameters(notebook), shown(notebook, root))
     composed = OmegaConf.to_yaml(OmegaConf.masked_copy(config, [k for k in config if k != "project_sections"]), resolve=True)
+    if re.search(r"://[^/\s:@]+:[^@\s]+@", composed):
+        raise ParameterError("The config holds an address with a password, which would end up in logs and reports. "
+                             "Remedy: put the address into the environment variable that the data source names.")
     write_aside(report.with_suffix(".yaml"), lambda aside: aside.write_text(composed, encoding="utf-8"))
     log = open_log(report.with_suffix(".log"), config.logging)
     begun = time.monotonic()
-    log.info("%s -> %s", section.notebook, report.relative_to(root))
+    log.info("%s -> %s", section.notebook, shown(report, root))
     print(f"{section.order} {section.title}: {section.notebook}", file=sys.stderr, flush=True)
     try: execute(notebook, report, parameters, log, root)
     except BaseException as error:
@@ -255,11 +264,11 @@ def run_stage(config, root=None):
         raise
     if section.tracked: keep_report(report, log)
     log.info("done in %.1f s", time.monotonic() - begun)
-    print(f"  report: {report.relative_to(root)} ({time.monotonic() - begun:.1f} s)", file=sys.stderr, flush=True)
+    print(f"  report: {shown(report, root)} ({time.monotonic() - begun:.1f} s)", file=sys.stderr, flush=True)
     for handler in log.handlers: handler.close()
     return report
 
-# %% ../../nbs/core/runner.ipynb #67ac500f
+# %% ../../nbs/core/runner.ipynb #5aee50a7
 def keep_report(report, log):
     "Log the executed notebook to the MLflow run that it opened."
     run = read_scraps(report).get("mlflow_run_id")
@@ -268,7 +277,7 @@ def keep_report(report, log):
         log_report(run, report)
         log.info("report logged to MLflow run %s", run)
 
-# %% ../../nbs/core/runner.ipynb #a7811dbb
+# %% ../../nbs/core/runner.ipynb #97bb6acd
 def in_sweep(config):
     "A config whose results and reports go to the folder of the sweep's job, so that jobs do not overwrite one another."
     from hydra.core.hydra_config import HydraConfig
@@ -280,7 +289,7 @@ def in_sweep(config):
         if stage_section(config).order >= 5: config.paths.results = f"{folder}/results"
     return config
 
-# %% ../../nbs/core/runner.ipynb #6e0d3ad3
+# %% ../../nbs/core/runner.ipynb #4ac657d4
 def run_or_exit(config, root):
     "Run the stage; what goes wrong is printed as a message and becomes the exit status."
     try: run_stage(config, root)
@@ -291,7 +300,7 @@ def run_or_exit(config, root):
         print(f"\ndrg-run: {error}", file=sys.stderr)
         sys.exit(1)
 
-# %% ../../nbs/core/runner.ipynb #f7d0e367
+# %% ../../nbs/core/runner.ipynb #d0c70f6b
 def main():
     "`drg-run`: see `drg-run --help`."
     try: root = project_root()
@@ -308,7 +317,8 @@ def main():
         from omegaconf.errors import OmegaConfBaseException
         try: config = compose(overrides, root)
         except (DataError, HydraException, OmegaConfBaseException) as error:
-            said = "\n".join(dict.fromkeys(str(e) for e in (error, error.__cause__) if e is not None))
+            lines = "\n".join(dict.fromkeys(str(e) for e in (error, error.__cause__) if e is not None)).splitlines()
+            said = "\n".join(line for line in lines if not line.startswith("To append to your config"))  # a typed key cannot be appended
             print(f"drg-run: {said}\nRemedy: correct the override or the config file; `drg-run --help` lists the groups and their options.", file=sys.stderr)
             sys.exit(2)
         return run_or_exit(config, root)
