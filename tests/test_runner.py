@@ -25,10 +25,9 @@ def project(tmp_path_factory):
     (project / "nbs/mini.ipynb").write_text(json.dumps(MINI))
     (project / "configs/project_sections/mini.yaml").write_text(
         "# @package project_sections.mini\norder: 9\ntitle: Mini\npurpose: For the tests.\nnotebook: nbs/mini.ipynb\nreport: mini.ipynb\n"
-        "parameters:\n  number: ${evaluation.number}\n  text: ${evaluation.text}\n")
+        "parameters:\n  number: 3\n  text: null\n")
     config = project / "configs/config.yaml"
     config.write_text(config.read_text().replace("      - 8_deployment\n", "      - 8_deployment\n      - mini\n"))
-    (project / "configs/evaluation/base.yaml").write_text("number: 3\ntext: null\n")
     return project
 
 
@@ -37,13 +36,13 @@ def drg(project, *arguments, **options):
 
 
 def test_a_stage_runs_and_leaves_report_log_and_config(project):
-    done = drg(project, "stage=mini", "evaluation.number=4")
+    done = drg(project, "stage=mini", "project_sections.mini.parameters.number=4")
     assert done.returncode == 0, done.stderr
     report = json.loads((project / "runs/mini.ipynb").read_text())
     assert "3.0" in json.dumps(report) and not (project / "runs/mini.partial.ipynb").exists()
     log = (project / "runs/mini.log").read_text()
     assert "divide" in log and "done in" in log
-    assert yaml.safe_load((project / "runs/mini.yaml").read_text())["evaluation"]["number"] == 4
+    assert yaml.safe_load((project / "runs/mini.yaml").read_text())["parameters"]["number"] == 4
     assert "divide" in done.stderr and "after" in done.stderr
 
 
@@ -53,7 +52,7 @@ def test_the_log_has_the_format_of_the_logging_group(project):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["stage=mini", "evaluation.number=four"], ["number", "must be int", "Remedy"]),
+    (["stage=mini", "project_sections.mini.parameters.number=four"], ["number", "must be int", "Remedy"]),
     (["stage=mini", "+project_sections.mini.parameters.alpha=1"], ["unknown parameter 'alpha'", "number, text"]),
     (["stage=mini", "~project_sections.mini.parameters.number"], ["missing parameter 'number'"]),
     (["stage=nothing"], ["no stage 'nothing'", "modeling"]),
@@ -61,9 +60,10 @@ def test_the_log_has_the_format_of_the_logging_group(project):
     (["stage=transformation", "data_versions=v1"], ["does not make v1", "stage=cleaning"]),
     (["stage=mini", "ml_experiments.n_trialz=3"], ["n_trialz"]),
     (["stage=mini", "ml_experiments.n_trials=three"], ["n_trials", "three"]),
+    (["stage=mini", "+ml_experiments.n_trialz=3"], ["n_trialz"]),
     (["stage=mini", "models=forest"], ["models/forest", "ridge"]),
     (["stage=mini", "nonsense"], ["nonsense"]),
-    (["stage=mini", "evaluation.text='postgresql://me:secret@host/db'"], ["password", "environment"]),
+    (["stage=mini", "project_sections.mini.parameters.text='postgresql://me:secret@host/db'"], ["password", "environment"]),
 ])
 def test_wrong_overrides_are_refused_and_nothing_runs(project, arguments, words):
     for left in (project / "runs").glob("*"): left.unlink()
@@ -85,7 +85,7 @@ def test_a_typo_in_a_config_file_names_the_key(project):
 
 def test_a_failed_cell_is_named_and_the_partial_notebook_kept(project):
     (project / "runs/mini.ipynb").unlink(missing_ok=True)
-    done = drg(project, "stage=mini", "evaluation.number=0")
+    done = drg(project, "stage=mini", "project_sections.mini.parameters.number=0")
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr and "Failed in: divide" in done.stderr and "runs/mini.partial.ipynb" in done.stderr
     assert (project / "runs/mini.partial.ipynb").exists() and not (project / "runs/mini.ipynb").exists()
@@ -93,13 +93,13 @@ def test_a_failed_cell_is_named_and_the_partial_notebook_kept(project):
 
 
 def test_cfg_job_and_help_run_nothing(project):
-    shown = drg(project, "stage=mini", "evaluation.number=7", "--cfg", "job")
-    assert shown.returncode == 0 and yaml.safe_load(shown.stdout)["evaluation"]["number"] == 7
+    shown = drg(project, "stage=mini", "project_sections.mini.parameters.number=7", "--cfg", "job")
+    assert shown.returncode == 0 and yaml.safe_load(shown.stdout)["project_sections"]["mini"]["parameters"]["number"] == 7
     assert "stage=modeling models=ridge" in drg(project, "--help").stdout
 
 
 def test_a_sweep_keeps_its_jobs_apart(project):
-    done = drg(project, "stage=mini", "evaluation.number=1,2", "--multirun")
+    done = drg(project, "stage=mini", "project_sections.mini.parameters.number=1,2", "--multirun")
     assert done.returncode == 0, done.stderr
     reports = sorted((project / "runs/multirun").rglob("mini.ipynb"))
     assert len(reports) == 2 and ["12.0" in r.read_text() for r in reports] == [True, False]
@@ -147,6 +147,26 @@ def test_a_choice_brings_its_targets_and_goes_back(project):
     assert chosen["data_sources"] == "medicare_csv" and chosen["targets"] == ["mean_payment", "mean_charge"]
     run(project, "drg-choose", "data_sources=synthetic")
     assert yaml.safe_load((project / "params.yaml").read_text()) == yaml.safe_load(before)
+
+
+@pytest.mark.parametrize("file, typo", [("evaluation/base.yaml", "sample_rowz: 3"), ("partitioning/by_year.yaml", "n_tests: 3"), ("deployment/base.yaml", "registr: true"),
+                                        ("models/ridge.yaml", "paramters: {}"), ("target/mean_cost.yaml", "transfrom: level"), ("data_sources/synthetic.yaml", "scal: 1.0")])
+def test_a_typo_in_any_group_is_named(tmp_path, file, typo):
+    from drg_lib.core.config import compose
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    path = tmp_path / "configs" / file
+    path.write_text(path.read_text() + f"\n{typo}\n")
+    group, option = file.removesuffix(".yaml").split("/")
+    with pytest.raises(Exception) as refused: compose([f"{group}={option}"], root=tmp_path)
+    assert typo.split(":")[0] in f"{refused.value} {refused.value.__cause__}" and group in f"{refused.value} {refused.value.__cause__}"
+
+
+def test_resolvers():
+    from drg_lib.core.config import compose
+    config = compose(["data_versions=v10", "data_sources=synthetic", "data_sources.scale=0.1"])
+    assert config.data_sources.rare_drg_discharges == 500
+    assert (config.data_versions.parent, config.data_versions.step) == ("v9", "create_lag_features")
+    assert list(config.project_sections.evaluation.parameters.models) == yaml.safe_load((ROOT / "params.yaml").read_text())["models"]
 
 
 def test_every_config_file_composes():

@@ -220,7 +220,7 @@ def execute(notebook, report, parameters, log, root):
         raise RuntimeError(f"{what}\nFailed in: {name}, of {shown(notebook, root)}\nPartial notebook: {shown(partial, root)}") from error
     os.replace(partial, report)
 
-# %% ../../nbs/core/runner.ipynb #da5f7775
+# %% ../../nbs/core/runner.ipynb #a0ef191c
 def run_stage(config, root=None):
     """Run the stage that a composed config describes.
 
@@ -243,13 +243,15 @@ def run_stage(config, root=None):
     RuntimeError
         When a cell fails.
     """
+    import yaml
     from omegaconf import OmegaConf
     root = root or project_root()
     section = stage_section(config)
     notebook, report = root / section.notebook, root / config.paths.runs / section.report
     parameters = stage_parameters(config)
     check_parameters(parameters, notebook_parameters(notebook), shown(notebook, root))
-    composed = OmegaConf.to_yaml(OmegaConf.masked_copy(config, [k for k in config if k != "project_sections"]), resolve=True)
+    composed = as_dict(OmegaConf.masked_copy(config, [key for key in config if key != "project_sections"]))
+    composed = yaml.safe_dump(composed | {"parameters": parameters}, sort_keys=False, allow_unicode=True)
     if re.search(r"://[^/\s:@]+:[^@\s]+@", composed):
         raise ParameterError("The config holds an address with a password, which would end up in logs and reports. "
                              "Remedy: put the address into the environment variable that the data source names.")
@@ -289,11 +291,12 @@ def in_sweep(config):
         if stage_section(config).order >= 5: config.paths.results = f"{folder}/results"
     return config
 
-# %% ../../nbs/core/runner.ipynb #4ac657d4
+# %% ../../nbs/core/runner.ipynb #fd615917
 def run_or_exit(config, root):
     "Run the stage; what goes wrong is printed as a message and becomes the exit status."
+    from omegaconf.errors import OmegaConfBaseException
     try: run_stage(config, root)
-    except ParameterError as error:
+    except (ParameterError, OmegaConfBaseException) as error:
         print(f"drg-run: {error}", file=sys.stderr)
         sys.exit(2)
     except (DataError, RuntimeError) as error:
