@@ -142,12 +142,22 @@ def test_missing_file_and_folder(tmp_path):
     with pytest.raises(DataError, match="is a folder. Remedy: name the CSV file"): read_source(configured(path=tmp_path))
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="this user may read every file")
-def test_unreadable_file(tmp_path):
-    path = tmp_path / "costs.csv"
+@pytest.fixture
+def no_privileges():
+    """Root may read every file, so it steps down for the length of a test."""
+    root = os.geteuid() == 0
+    if root: os.seteuid(65534)
+    yield
+    if root: os.seteuid(0)
+
+
+def test_unreadable_file(tmp_path, request):
+    path, source = tmp_path / "costs.csv", configured()
     path.write_text(TEXT)
     path.chmod(0)
-    with pytest.raises(DataError, match="costs.csv: cannot be read.*Remedy"): read_source(configured(path=path))
+    for folder in (tmp_path, *tmp_path.parents[:2]): folder.chmod(0o755)
+    request.getfixturevalue("no_privileges")
+    with pytest.raises(DataError, match="costs.csv: cannot be read.*Remedy"): read_source(source | dict(path=path))
 
 
 @pytest.mark.parametrize("path", [None, "", "configs/calibration/sparcs_2009_2017.yaml"])
