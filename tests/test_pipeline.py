@@ -76,6 +76,13 @@ def test_every_report_has_its_config_and_log(built):
         assert report.with_suffix(".yaml").is_file() and "done in" in report.with_suffix(".log").read_text()
 
 
+def test_every_report_says_that_the_data_are_synthetic(built):
+    project, _ = built
+    for report in (project / "runs").rglob("*.ipynb"):
+        outputs = json.dumps([c.get("outputs", []) for c in json.loads(report.read_text())["cells"] if "injected-parameters" not in c["metadata"].get("tags", [])])
+        assert "Synthetic data" in outputs, report
+
+
 def test_a_second_repro_does_nothing(built):
     project, _ = built
     done = run(project, "dvc", "repro")

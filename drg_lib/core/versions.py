@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PIPELINE_DATA', 'known_versions', 'step_function', 'save_version', 'load_version', 'load_sidecar', 'find_version',
-           'VersionStep', 'changes']
+           'show_source', 'VersionStep', 'changes']
 
 # %% ../../nbs/core/versions.ipynb #cfb83c2f
 import importlib
@@ -39,7 +39,7 @@ def step_function(version):
     entry = known_versions()[version]
     return getattr(importlib.import_module(f"drg_lib.{entry['section']}.{entry['step']}"), entry["step"])
 
-# %% ../../nbs/core/versions.ipynb #e9cccafb
+# %% ../../nbs/core/versions.ipynb #867fb84d
 def save_version(frame, version, data_dir, parent=None, set_aside=None, lookups=None, config=None):
     """Write a version's table, sidecar, set-aside rows and lookups.
 
@@ -63,7 +63,7 @@ def save_version(frame, version, data_dir, parent=None, set_aside=None, lookups=
     Returns
     -------
     dict
-        The sidecar: rows, set_aside (by reason), columns, bytes, sha256, parent, parent_sha256, config.
+        The sidecar: rows, set_aside (by reason), columns, bytes, sha256, source (title, synthetic), parent, parent_sha256, config.
 
     Raises
     ------
@@ -79,6 +79,7 @@ def save_version(frame, version, data_dir, parent=None, set_aside=None, lookups=
         version=version, rows=len(frame), rows_set_aside=len(set_aside),
         set_aside=set_aside["reason"].value_counts().sort_index().to_dict(),
         bytes=path.stat().st_size, sha256=content_hash(frame),
+        source=parent["source"] if parent else {name: (config or {}).get(name) for name in ("title", "synthetic")},
         parent=parent and parent["version"], parent_rows=parent and parent["rows"], parent_sha256=parent and parent["sha256"],
         config=config or {}, columns=profile_columns(frame))
     write_json(sidecar, folder / f"{version}.json")
@@ -109,7 +110,20 @@ def find_version(version, data_dir):
     held = [f for f in folders if resolve(f).joinpath(f"{version}.parquet").is_file() and resolve(f).joinpath(f"{version}.json").is_file()]
     return max(held, key=lambda f: resolve(f).joinpath(f"{version}.parquet").stat().st_mtime) if held else None
 
-# %% ../../nbs/core/versions.ipynb #6efd7f5b
+# %% ../../nbs/core/versions.ipynb #5db17ea1
+def show_source(source):
+    """Say in the running notebook where its data come from; made-up data say so in bold.
+
+    Parameters
+    ----------
+    source : dict
+        title, synthetic.
+    """
+    from IPython.display import Markdown, display
+    made_up = "**Synthetic data.** No row is real. " if source.get("synthetic") else ""
+    if source.get("title"): display(Markdown(f"> {made_up}Source: {source['title']}."))
+
+# %% ../../nbs/core/versions.ipynb #1667e0f2
 @dataclass
 class VersionStep:
     """One step of the chain as its notebook sees it.
@@ -139,6 +153,7 @@ class VersionStep:
         self.source = find_version(self.parent, self.data_dir) or self.data_dir
         self.before = load_version(self.parent, self.source)
         self.sidecar = load_sidecar(self.parent, self.source)
+        show_source(self.sidecar["source"])
         return self.before
 
     def save(self, after, set_aside=None, lookups=None, parameters=None, aggregates=False):
@@ -171,7 +186,7 @@ class VersionStep:
         glue(version=self.version, parent=self.parent, rows=sidecar["rows"], rows_set_aside=aside, columns=list(after.columns), sha256=sidecar["sha256"])
         return changes(self.before, after, aside, self.parent, self.version)
 
-# %% ../../nbs/core/versions.ipynb #4681eea4
+# %% ../../nbs/core/versions.ipynb #71290c2d
 def changes(before, after, set_aside=0, before_name="before", after_name="after"):
     """What a step did, as a small table.
 
