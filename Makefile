@@ -40,7 +40,7 @@ run: $(READY) ## run the pipeline: make run [SOURCE=medicare_csv DATA=file.csv.g
 
 test: $(READY) ## run the tests
 	@echo "Running the tests"
-	@python -m pytest
+	@python -m pytest --numprocesses=auto --dist=loadfile
 	@echo "All tests passed; what was skipped is listed above with its reason. Next: make run"
 
 lab: $(READY) ## open JupyterLab on the stage notebooks
