@@ -10,7 +10,7 @@ import pytest
 
 from drg_lib.core import plotting as p
 
-TOGETHER = [("charge", "cost", "profit"), ("charge", "payment", "medicare_payment"), ("actual", "prediction", "naive"), ("ridge", "randomforest", "catboost")]
+TOGETHER = [("charge", "cost", "profit"), ("charge", "payment", "medicare_payment"), ("actual", "prediction", "last_value"), ("ridge", "randomforest", "catboost")]
 
 
 def test_importing_the_style_does_not_import_matplotlib():

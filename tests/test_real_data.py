@@ -2,28 +2,15 @@
 import gzip
 import json
 import re
-import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import ROOT, copy_project, extract, run
-from test_pipeline import edit
+from conftest import ROOT, edit, git_project, run
 
 VERSIONS = [f"v{i}" for i in range(13)]
 KEYS = ["year", "facility_id", "apr_drg_code"]
-
-
-def git_project(folder):
-    """A copy of the project under git, two trials a model."""
-    project = copy_project(folder)
-    shutil.copytree(ROOT / ".dvc", project / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "config.local"))
-    edit(project / "configs/ml_experiments/quick.yaml", n_trials=2)
-    run(project, "git", "init", "-q")
-    run(project, "git", "add", "-A")
-    run(project, "git", "commit", "-qm", "start")
-    return project
 
 
 def table(project, version): return pd.read_parquet(project / f"data/{version}.parquet")
@@ -33,13 +20,7 @@ def sidecar(project, version): return json.loads((project / f"data/{version}.jso
 
 
 @pytest.fixture(scope="module")
-def panel(tmp_path_factory):
-    """The project after `make run SOURCE=medicare_csv DATA=...`, ridge alone."""
-    file = extract("medicare_ny_2011_2019.csv.gz")
-    project = git_project(tmp_path_factory.mktemp("real") / "project")
-    run(project, "drg-choose", "data_sources=medicare_csv", f"data={file}", "models=ridge")
-    run(project, "dvc", "repro", timeout=1800)
-    return project
+def panel(medicare_build): return medicare_build
 
 
 @pytest.fixture(scope="module")
