@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRACTS = ROOT.parent / "shared" / "data"
-PARTS = ["nbs", "drg_lib", "configs", "dvc.yaml", "params.yaml", "settings.ini", "setup.py", "README.md", "Makefile", ".dvcignore", ".gitignore", "pytest.ini"]
+PARTS = ["nbs", "drg_lib", "configs", "dvc.yaml", "params.yaml", "settings.ini", "setup.py", "README.md", "Makefile", "docs", "LICENSE", ".dvcignore", ".gitignore", "pytest.ini"]
 
 sys.modules.setdefault("rfc3987_syntax", None)  # see drg_lib.core.scraps.skip_slow_import
 

@@ -14,7 +14,7 @@ import pytest
 
 from drg_lib.core.config import as_dict, compose
 from drg_lib.core.schema import DataError
-from drg_lib.core.source_api import api_record, download_folder, read_api
+from drg_lib.core.source_api import api_record, download_folder
 from drg_lib.core.tables import content_hash
 from drg_lib.core.versions import load_version, save_version
 from drg_lib.ingestion import read_source, read_with_set_aside, source_record
@@ -384,7 +384,7 @@ def test_v0_and_its_record(service, source, tmp_path):
 
 
 def test_progress_is_told_by_page(service, source, capsys):
-    read_api(source)
+    read_source(source)
     told = capsys.readouterr().err.splitlines()
     assert told[0] == "sparcs_api: page 1 of 5, 5 of 23 rows" and told[-1] == "sparcs_api: page 5 of 5, 23 of 23 rows"
 
