@@ -5,6 +5,7 @@ transform  v1 to v12 at 1.08 million synthetic rows against Python functions per
 memory     peak memory of each data stage run by drg-run on those rows
 repro      `dvc repro` with nothing to do, in the project as it stands (after `make run`)
 runner     drg-run against the bare papermill command on an empty notebook
+explorer   the explorer of 231 hospitals and 300 DRGs: size, and time to the first view in Chromium
 """
 import argparse
 import json
@@ -170,8 +171,13 @@ def runner(scale, folder):
     print(f"  drg-run takes {medians['drg-run'] / medians['papermill']:.2f} x the papermill command (at most 1)")
 
 
+def explorer(scale, folder):
+    from explorer import measure
+    table("The explorer at full size (made-up data), medians of 5 in Chromium", ["what", "figure"], measure(folder))
+
+
 def main():
-    parts = dict(transform=transform, memory=memory, repro=repro, runner=runner)
+    parts = dict(transform=transform, memory=memory, repro=repro, runner=runner, explorer=explorer)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1.0, help="size of the synthetic source; 1.0 is 1.08 million rows")
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts), help="which tables to make")
