@@ -12,7 +12,7 @@ SHELL  := /bin/bash
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab bench lock clean
+.PHONY: help setup run test docs lab bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,11 @@ test: $(READY) ## run the tests
 	@python -m pytest --numprocesses=auto --dist=loadfile
 	@echo "All tests passed; what was skipped is listed above with its reason. Next: make run"
 
-lab: $(READY) ## open JupyterLab on the stage notebooks
-	jupyter lab nbs
+docs: $(READY) ## build the site into build/site and, at a terminal, show it at http://localhost:8000
+	@python -c "from drg_lib.core.site import main; main()"
+
+lab: $(READY) ## open JupyterLab at its start page, nbs/start.ipynb
+	jupyter lab nbs/start.ipynb
 
 bench: $(READY) ## measure speed and memory; prints a table
 	@python benchmarks/run.py

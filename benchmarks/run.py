@@ -139,6 +139,9 @@ def memory(scale, folder):
         print(f"  {rows[-1]}", file=sys.stderr, flush=True)
     table(f"Data stages by drg-run at scale {scale} (synthetic data)", ["stage", "seconds", "peak MB"], rows)
     print(f"  largest peak {max(float(r[2].replace(',', '')) for r in rows):,.0f} MB (at most 2,000)")
+    larger = 3 * max(scale, 1)
+    seconds, megabytes = peak_of(["drg-run", "stage=ingestion", *[c for c in common if not c.startswith("data_sources.scale")], f"data_sources.scale={larger}"], ROOT)
+    print(f"  ingestion streams: at scale {larger:g} it takes {seconds:.0f} s and {megabytes:,.0f} MB (at most 4,000 at any scale); later stages read the whole table")
 
 
 def repro(scale, folder):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOOKING_BACK', 'CATEGORICAL', 'feature_columns', 'offered_targets', 'check_target', 'split_years', 'rolling_folds',
-           'assemble', 'load_partition']
+           'model_rows', 'assemble', 'load_partition']
 
 # %% ../nbs/4_partitioning.ipynb #762888ff
 from fnmatch import fnmatchcase
@@ -124,7 +124,36 @@ def rolling_folds(train_years, validation_years):
     held = sorted([*train_years, *validation_years])
     return [dict(train=[y for y in held if y < v], validate=v) for v in sorted(validation_years)]
 
-# %% ../nbs/4_partitioning.ipynb #12dfe1d1
+# %% ../nbs/4_partitioning.ipynb #176fa6fb
+def model_rows(features, target):
+    """Rows as models and baselines read them; also the rows of a year to come.
+
+    Parameters
+    ----------
+    features : DataFrame
+        v10, v11 or v12: keys, lag_* with lag_gap_years, roll2_*.
+    target : dict
+        name, column.
+
+    Returns
+    -------
+    DataFrame
+        `features` with last_value, last_year (Int32) and two_year_mean (the last value where the version has no two-year means).
+
+    Raises
+    ------
+    DataError
+        For a version without the target's lag.
+    """
+    column = target["column"]
+    if absent := [c for c in (f"lag_{column}", "lag_gap_years") if c not in features]:
+        raise DataError(f"the table of features has no {absent[0]}, which a forecast of {target['name']} starts from. "
+                        "Remedy: add its column to the patterns of configs/transformation/create_lag_features.yaml.")
+    last = features[f"lag_{column}"].astype("float64")
+    year = (features["year"] - features["lag_gap_years"]).where(last.notna()).round().astype("Int32")
+    return features.assign(last_value=last, last_year=year, two_year_mean=features.get(f"roll2_{column}", last).astype("float64"))
+
+# %% ../nbs/4_partitioning.ipynb #6ba51fea
 def assemble(features, values, target, n_test_years, n_validation_years):
     """The model-ready table and its description.
 
@@ -133,15 +162,16 @@ def assemble(features, values, target, n_test_years, n_validation_years):
     features : DataFrame
         v10, v11 or v12: keys, lag_* with lag_gap_years (years), roll2_*.
     values : DataFrame
-        v9: keys and the target's column.
+        v9: keys, the target's column and, where the source has discharges, sum_discharges.
     target : dict
-        name, column, label, unit, transform.
+        name, column, label, unit, transform, loss.
     n_test_years, n_validation_years : int
 
     Returns
     -------
     table : DataFrame
-        year, facility_id, apr_drg_code, split, target, last_value, last_year, features; sorted by key.
+        year, facility_id, apr_drg_code, split, target, discharges (of the year itself, NaN where unknown), last_value, last_year,
+        two_year_mean, features; sorted by key.
     meta : dict
         target, features, categorical, train_years, validation_years, test_years, folds, rows (by split),
         without_last_value (by split), without_target.
@@ -151,25 +181,20 @@ def assemble(features, values, target, n_test_years, n_validation_years):
     DataError
         For an unknown target, too few years, a version without the target's lag, or rows of the version that v9 lacks.
     """
-    column, lag = target["column"], f"lag_{target['column']}"
+    column = target["column"]
     names = feature_columns(features)
     check_target(target, list(values.columns), [c for c in values.columns if f"lag_{c}" in names])
-    if lag not in names or "lag_gap_years" not in names:
-        raise DataError(f"the table of features has no {lag if lag not in names else 'lag_gap_years'}, which a forecast of {target['name']} starts from. "
-                        "Remedy: add its column to the patterns of configs/transformation/create_lag_features.yaml.")
-    table = features[KEYS + names].merge(values[KEYS + [column]].rename(columns={column: "target"}), on=KEYS, how="left",
-                                         validate="one_to_one", indicator="found")
+    own = values[KEYS].assign(target=values[column].astype("float64"), discharges=values["sum_discharges"].astype("float64") if "sum_discharges" in values else np.nan)
+    table = model_rows(features[KEYS + names], target).merge(own, on=KEYS, how="left", validate="one_to_one", indicator="found")
     if (table["found"] == "left_only").any():
         key = table.loc[table["found"] == "left_only", KEYS].iloc[0].to_dict()
         raise DataError(f"v9 has no row for {key}, which the table of features has. Remedy: run `dvc repro`, so that both are of one source.")
     unknown = table["target"].isna()
     table = table[~unknown].drop(columns="found").sort_values(KEYS, ignore_index=True)
-    table["last_value"] = table[lag].astype("float64")
-    table["last_year"] = (table["year"] - table["lag_gap_years"]).where(table["last_value"].notna()).astype("Int32")
     years = split_years(table.loc[table["last_value"].notna(), "year"].unique(), n_test_years, n_validation_years)
     table = table[table["year"].isin(sum(years.values(), []))]
     table["split"] = table["year"].map({y: split for split, held in years.items() for y in held}).astype("str")
-    table = table[[*KEYS, "split", "target", "last_value", "last_year", *names]].reset_index(drop=True)
+    table = table[[*KEYS, "split", "target", "discharges", "last_value", "last_year", "two_year_mean", *names]].reset_index(drop=True)
     meta = dict(
         target=dict(target), features=names, categorical=CATEGORICAL,
         **{f"{split}_years": held for split, held in years.items()}, folds=rolling_folds(years["train"], years["validation"]),
@@ -178,7 +203,7 @@ def assemble(features, values, target, n_test_years, n_validation_years):
         without_target=int(unknown.sum()))
     return table, plain(meta)
 
-# %% ../nbs/4_partitioning.ipynb #7c2f2fc7
+# %% ../nbs/4_partitioning.ipynb #983c0f76
 def load_partition(target_name, data_dir):
     """The table and the description that this stage wrote.
 

@@ -15,7 +15,7 @@ from drg_lib.core.config import as_dict, compose
 from drg_lib.core.schema import DataError
 from drg_lib.core.tables import content_hash
 from drg_lib.core.versions import load_version, save_version
-from drg_lib.ingestion import read_source, rows_by_year, source_record
+from drg_lib.ingestion import read_batches, read_source, rows_by_year, source_record
 
 HEADER = ("Year,Facility Id,Facility Name,APR DRG Code,APR Severity of Illness Code,APR DRG Description,APR Severity of Illness Description,"
           "APR Medical Surgical Code,APR Medical Surgical Description,Discharges,Mean Charge,Median Charge,Mean Cost,Median Cost")
@@ -85,7 +85,7 @@ def test_any_column_order_and_the_names_of_the_api(tmp_path, plain):
 
 
 def test_unknown_columns_stay_in_v0(tmp_path):
-    frame = read(tmp_path, "\n".join([HEADER + ",Remark", *[row + ",x" for row in ROWS]]))
+    frame = read(tmp_path, "\n".join([HEADER + ",Remark", *[row + ",x" for row in ROWS], ""]))
     assert frame["Remark"].tolist() == ["x"] * 3
 
 
@@ -113,7 +113,7 @@ BAD = {
     "too few fields": ((TEXT + "2017,4,x\n").encode(), ["row 4 of the file", "has 3 fields, the header has 14", "Remedy: correct that row"]),
     "too many fields": ("\n".join([HEADER, ROWS[0], ROWS[1] + ",1", ROWS[2]]).encode(), ["row 2 of the file", "has 15 fields, the header has 14", "Remedy"]),
     "a quote never closed": ((TEXT + ROWS[0].replace('Inc."', "Inc.")).encode(), ["row 4 of the file", "Remedy"]),
-    "a last quote never closed": ((TEXT + ROWS[0].rstrip('"') + "\n" + "2017,4,x\n" * 3).encode(), ["row 4 of the file", "a quote is not closed", "Remedy"]),
+    "a last quote never closed": ((TEXT + ROWS[0].rstrip('"') + "\n" + "2017,4,x\n" * 3).encode(), ["row 4 of the file", "a quote that is not closed", "Remedy"]),
     "not UTF-8": (TEXT.replace("É", "\xc9").encode("latin-1"), ["row 3 of the file", "not UTF-8", "Remedy: save the file as CSV in UTF-8"]),
     "header not UTF-8": (TEXT.replace("Facility Name", "Facility N\xe4me").encode("latin-1"), ["the header is not UTF-8", "Remedy"]),
     "UTF-16": (TEXT.encode("utf-16"), ["the header is not UTF-8", "Remedy: save the file as CSV in UTF-8"]),
@@ -234,3 +234,21 @@ def test_sparcs_extracts(name, rows):
 def test_discharge_level_extract_is_refused_as_another_file():
     with pytest.raises(DataError, match="sparcs_discharges_2016_sample.csv: the header lacks discharges.*Remedy"):
         read_source(configured(path=extract("sparcs_discharges_2016_sample.csv")))
+
+
+def test_batches_are_written_as_the_whole_table_would_be(tmp_path, monkeypatch):
+    from drg_lib.core import tables
+    monkeypatch.setattr(tables, "ROW_GROUP", 700)
+    source = configured("synthetic") | dict(scale=0.004)
+    whole, (batches, set_aside) = read_source(source), read_batches(source)
+    streamed = save_version(batches, "v0", tmp_path / "streamed", set_aside=set_aside, config=source_record(source))
+    at_once = save_version(whole, "v0", tmp_path / "at_once", config=source_record(source))
+    for name in ("rows", "sha256", "columns"): assert streamed[name] == at_once[name], name
+    pd.testing.assert_frame_equal(load_version("v0", tmp_path / "streamed"), whole)
+
+
+def test_a_cut_file_is_not_taken_for_a_whole_one(tmp_path):
+    plain = TEXT.replace('"', "").replace("Memorial, Inc.", "Memorial").replace("8,375.41,8,375.41,3,585.05,3,585.05", "8375.41,8375.41,3585.05,3585.05").replace("51,260.45,35,210.82,26,081.70,15,230.62", "51260.45,35210.82,26081.70,15230.62")
+    assert len(read(tmp_path, plain)) == 3
+    for cut in range(1, 9):
+        with pytest.raises(DataError, match="row 3 of the file: .*Remedy"): read(tmp_path, plain[:-cut])

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 from drg_lib import inspection as ins
-from drg_lib.core.panel import coverage, matched_cells, price_index, steadiness, with_last_value
+from drg_lib.core.panel import coverage, matched_cells, money_columns, price_index, steadiness, with_last_value
 from drg_lib.core.plotting import listed
+from drg_lib.core.profile import as_canonical, by_year, largest, make_profile, spread
+from drg_lib.core.quirks import find_quirks
 from drg_lib.core.schema import SEVERITY, DataError
 from drg_lib.core.tables import write_json
 
@@ -29,10 +31,10 @@ FIVE = pd.DataFrame({
 
 
 def inspect(raw, source):
-    frame = ins.as_canonical(raw, source)
-    columns = ins.money_columns(frame.columns, source)
-    years, index, gap = ins.by_year(frame, source), price_index(frame, columns), source["max_gap_years"]
-    profile = ins.make_profile(frame, source, years, index, steadiness(frame, columns), ins.spread(frame, source), coverage(frame, gap), with_last_value(frame, gap))
+    frame = as_canonical(raw, source)
+    columns = money_columns(frame.columns, source)
+    years, index, gap = by_year(frame, source), price_index(frame, columns), source["max_gap_years"]
+    profile = make_profile(frame, source, years, index, steadiness(frame, columns), spread(frame, source), coverage(frame, gap), with_last_value(frame, gap))
     return frame, columns, years, index, profile
 
 
@@ -41,8 +43,8 @@ def pictures(frame, columns, years, index, source):
     yield ins.plot_years(years, **syn)
     if len(years) > 1: yield ins.plot_growth(index, **syn)
     yield ins.plot_spread(frame, [c for c in columns if c.startswith("mean_")], **syn)
-    yield ins.plot_largest(ins.largest(frame, "facility_id", "facility_name"), frame.facility_id.nunique(), "hospitals", **syn)
-    yield ins.plot_largest(ins.largest(frame, "apr_drg_code", "apr_drg_description"), frame.apr_drg_code.nunique(), "DRGs", **syn)
+    yield ins.plot_largest(largest(frame, "facility_id", "facility_name"), frame.facility_id.nunique(), "hospitals", **syn)
+    yield ins.plot_largest(largest(frame, "apr_drg_code", "apr_drg_description"), frame.apr_drg_code.nunique(), "DRGs", **syn)
     yield ins.plot_coverage(coverage(frame, source["max_gap_years"]), source["max_gap_years"], **syn)
 
 
@@ -57,11 +59,11 @@ def draw_all(frame, columns, years, index, source, tmp_path):
 
 
 def test_quirks_of_five_rows():
-    frame = ins.as_canonical(FIVE, SPARCS)
-    found = ins.find_quirks(FIVE, frame, SPARCS).set_index("finding")["count"].to_dict()
+    frame = as_canonical(FIVE, SPARCS)
+    found = find_quirks(FIVE, frame, SPARCS).set_index("finding")["count"].to_dict()
     assert found == {
         "key (year, facility, DRG, severity) on more than one row": 2, "severity 0: not graded": 1, "thousands comma in facility_id": 1, "thousands comma in discharges": 1,
-        "thousands comma in mean_charge": 2, "thousands comma in median_charge": 2, "thousands comma in mean_cost": 2, "thousands comma in median_cost": 2, "median_cost is not a finite number": 1,
+        "thousands comma in an amount": 2, "median_cost is not a finite number": 1,
         "apr_medical_surgical_code is blank or the text NA": 1, "mean_cost is negative": 1, "median_cost is 0": 1, "mean cost above mean charge": 1, "a single discharge": 1,
         "rows that come after a later year's: not sorted": 1, "facility_name changes within one facility_id": 1, "apr_drg_description changes within one apr_drg_code": 1,
         "apr_drg_description changes in capital letters only": 1}
@@ -70,14 +72,14 @@ def test_quirks_of_five_rows():
 def test_a_clean_file_has_no_findings():
     clean = FIVE.iloc[[1, 3]].replace({"Mean Cost": {"-1": "5"}, "Median Cost": {"0": "5"}, "Discharges": {"1": "7", "1,000": "8"}, "Facility Name": {"Albany Memorial Hospital": "Albany Memorial"}})
     clean = clean.assign(Year=["2016", "2017"])
-    assert ins.find_quirks(clean, ins.as_canonical(clean, SPARCS), SPARCS).empty
+    assert find_quirks(clean, as_canonical(clean, SPARCS), SPARCS).empty
 
 
 def test_bad_tables_are_refused():
-    with pytest.raises(DataError, match="no rows"): ins.as_canonical(FIVE.iloc[:0], SPARCS)
-    with pytest.raises(DataError, match="mean_cost"): ins.as_canonical(FIVE.drop(columns="Mean Cost"), SPARCS)
-    with pytest.raises(DataError, match="no value of year"): ins.as_canonical(FIVE.assign(Year="x"), SPARCS)
-    with pytest.raises(DataError, match="no value of mean_charge"): ins.as_canonical(FIVE.assign(**{"Mean Charge": "inf"}), SPARCS)
+    with pytest.raises(DataError, match="no rows"): as_canonical(FIVE.iloc[:0], SPARCS)
+    with pytest.raises(DataError, match="mean_cost"): as_canonical(FIVE.drop(columns="Mean Cost"), SPARCS)
+    with pytest.raises(DataError, match="no value of year"): as_canonical(FIVE.assign(Year="x"), SPARCS)
+    with pytest.raises(DataError, match="no value of mean_charge"): as_canonical(FIVE.assign(**{"Mean Charge": "inf"}), SPARCS)
 
 
 def test_growth_is_of_the_same_cells():
@@ -121,7 +123,7 @@ def test_the_real_medicare_panel(tmp_path):
     frame, columns, years, index, profile = inspect(raw, MEDICARE)
     assert profile["rows"] == 44_956 and profile["years"] == [2011, 2013, 2016, 2017, 2019] and profile["absent_years"] == [2012, 2014, 2015, 2018]
     assert years.set_index("year").discharges.isna().to_dict() == {2011: False, 2013: True, 2016: False, 2017: False, 2019: False}
-    found = ins.find_quirks(raw, frame, MEDICARE).set_index("finding")
+    found = find_quirks(raw, frame, MEDICARE).set_index("finding")
     assert found.loc["discharges is unknown for a whole year", "example"] == "2013"
     assert 0.004 < found.loc["mean payment above mean charge", "share"] < 0.026
     titles = draw_all(frame, columns, years, index, MEDICARE, tmp_path)
@@ -136,7 +138,7 @@ def test_a_real_single_year_of_the_cost_file(tmp_path):
     raw = pd.read_csv(SHARED / "sparcs_cost_2020_musculoskeletal.csv.gz", dtype=str, keep_default_na=False)
     frame, columns, years, index, profile = inspect(raw, SPARCS)
     assert profile["rows"] == 7_515 and profile["years"] == [2020] and profile["with_last_value"] == {}
-    assert 0.003 < ins.find_quirks(raw, frame, SPARCS).set_index("finding").loc["mean cost above mean charge", "share"] < 0.02
+    assert 0.003 < find_quirks(raw, frame, SPARCS).set_index("finding").loc["mean cost above mean charge", "share"] < 0.02
     draw_all(frame, columns, years, index, SPARCS, tmp_path)
 
 

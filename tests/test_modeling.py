@@ -1,4 +1,8 @@
 "The forecaster and its tuning: no leak, resumable, repeatable, safe on disk, and better than repeating last year on real data."
+import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +12,14 @@ from test_partitioning import COST, panel
 
 from drg_lib.core.config import as_dict, compose
 from drg_lib.core.schema import KEYS, DataError
-from drg_lib.modeling import Forecaster, finished, fit_and_predict, load_model, make_forecaster, rmse, save_model, study_name, tune
+from drg_lib.modeling import (Forecaster, Place, against_baselines, finished, fit_and_predict, load_model, make_forecaster, running, save_model, study_name, trials_table, tune, verdict)
 from drg_lib.partitioning import assemble
 
-MEDICARE = Path(__file__).resolve().parents[2] / "shared" / "data" / "medicare_ny_2011_2019.csv.gz"
-SMALL = {"randomforest": {"n_estimators": 8}, "catboost": {"iterations": 15, "depth": 3}}
+SMALL = {"randomforest": {"n_estimators": 8}, "catboost": {"iterations": 15, "depth": 3}, "hist_gradient_boosting": {"max_iter": 20}}
+MODELS = ["ridge", "randomforest", "catboost", "hist_gradient_boosting"]
+
+
+def rmse(actual, predicted): return float(np.sqrt(np.mean((np.asarray(actual) - np.asarray(predicted)) ** 2)))
 
 
 def model_config(name, **parameters):
@@ -26,7 +33,7 @@ def partition():
     return assemble(features, values, COST, 2, 3)
 
 
-@pytest.mark.parametrize("name", ["ridge", "randomforest", "catboost"])
+@pytest.mark.parametrize("name", MODELS)
 def test_every_model_fits_predicts_and_returns(name, partition, tmp_path):
     table, meta = partition
     model, predictions, loss = fit_and_predict(table, meta, model_config(name), {}, n_jobs=2)
@@ -88,24 +95,6 @@ def test_growth_stays_within_what_training_saw(partition):
     assert growth.between(0.1, 5).all()
 
 
-@pytest.mark.parametrize("name", ["ridge", "randomforest", "catboost"])
-def test_poisoned_test_years_change_nothing(name, partition, tmp_path):
-    values, features = panel()
-    rng = np.random.default_rng(1)
-    poisoned = values.copy()
-    for year in (2016, 2017):
-        at = poisoned["year"] == year
-        poisoned.loc[at, "w_mean_cost"] = rng.permutation(poisoned.loc[at, "w_mean_cost"].to_numpy()) * 1000
-    results = []
-    for held in (values, poisoned):
-        table, meta = assemble(features, held, COST, 2, 3)
-        study = tune(table, meta, model_config(name), tmp_path / f"{len(results)}.db", n_trials=3)
-        results.append((study.study_name, study.best_params, fit_and_predict(table, meta, model_config(name), study.best_params)))
-    (name_a, params_a, (_, a, loss_a)), (name_b, params_b, (_, b, loss_b)) = results
-    assert (name_a, params_a, loss_a) == (name_b, params_b, loss_b)
-    pd.testing.assert_frame_equal(a.drop(columns="target"), b.drop(columns="target"))
-
-
 def test_poisoned_validation_year_does_not_reach_its_own_fold(partition):
     table, meta = partition
     fold = meta["folds"][0]
@@ -156,6 +145,97 @@ def test_trial_left_running_is_run_again(partition, tmp_path):
     assert [t.params for t in finished(resumed)] == [t.params for t in finished(whole)]
 
 
+WORKER = """
+import json, sys
+import pandas as pd
+from drg_lib.modeling import tune
+folder, n = sys.argv[1], int(sys.argv[2])
+table, about = pd.read_parquet(folder + "/table.parquet"), json.load(open(folder + "/about.json"))
+def say(study, trial): print(trial.number, flush=True)
+print("ready", flush=True)
+tune(table, about["meta"], about["config"], folder + "/study.db", n_trials=n, callbacks=[say])
+"""
+
+
+def worker(folder, partition, config, n):
+    "Another process at the study in `folder`."
+    table, meta = partition
+    folder.mkdir(exist_ok=True)
+    if not (folder / "about.json").exists():
+        table.to_parquet(folder / "table.parquet")
+        (folder / "about.json").write_text(json.dumps(dict(meta=meta, config=config)))
+    return subprocess.Popen([sys.executable, "-c", WORKER, str(folder), str(n)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_killed_process_loses_no_finished_trial(partition, tmp_path):
+    table, meta = partition
+    config = model_config("ridge")
+    whole = tune(table, meta, config, tmp_path / "whole.db", n_trials=6)
+    process = worker(tmp_path / "killed", partition, config, 200)
+    lines = [process.stdout.readline() for _ in range(4)]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert lines[0] == "ready\n" and len(lines[3]), process.stderr.read()
+    resumed = tune(table, meta, config, tmp_path / "killed" / "study.db", n_trials=6)
+    done = [(t.params, t.value) for t in finished(resumed)]
+    assert not running(resumed) and done[:6] == [(t.params, t.value) for t in finished(whole)]
+
+
+def test_two_processes_share_one_study(partition, tmp_path):
+    "Each trial is done once, and there are as many as were asked for."
+    config, n = model_config("ridge"), 12
+    processes = [worker(tmp_path / "shared", partition, config, n) for _ in (0, 1)]
+    said = [p.communicate(timeout=300) for p in processes]
+    assert all(p.returncode == 0 for p in processes), said
+    numbers = [int(line) for out, _ in said for line in out.split()[1:]]
+    table, meta = partition
+    study = tune(table, meta, config, tmp_path / "shared" / "study.db", n_trials=n)
+    assert sorted(numbers) == list(range(n)) and len(study.trials) == len(finished(study)) == n
+    assert len({tuple(t.params.values()) for t in study.trials}) == n
+
+
+def test_trial_of_a_living_process_is_left_alone(partition, tmp_path):
+    table, meta = partition
+    config = model_config("ridge")
+    path = tmp_path / "s.db"
+    with Place(path) as other:
+        study = tune(table, meta, config, path, n_trials=2)
+        taken, _ = other.take(study, 3)
+        with Place(path) as mine: assert mine.take(study, 3) is None and len(running(study)) == 1
+        study.tell(taken, 1.0)
+    assert len(tune(table, meta, config, path, n_trials=3).trials) == 3
+
+
+def test_time_limit_ends_a_study(partition, tmp_path):
+    table, meta = partition
+    assert len(finished(tune(table, meta, model_config("ridge"), tmp_path / "s.db", n_trials=50, timeout=1e-6))) == 1
+
+
+def test_trials_are_pruned_across_folds(partition, tmp_path):
+    table, meta = partition
+    config = model_config("ridge") | {"search_space": {"alpha": {"type": "float", "low": 1e-3, "high": 1e9, "log": True}}}
+    trials = trials_table(tune(table, meta, config, tmp_path / "s.db", n_trials=12))
+    stopped = trials[trials["state"] == "pruned"]
+    assert len(stopped) and (stopped["folds"] < len(meta["folds"])).all() and stopped["loss"].isna().all() and stopped["last_loss"].notna().all()
+
+
+def test_loss_is_relative_to_the_last_value(partition):
+    table, meta = partition
+    _, predictions, loss = fit_and_predict(table, meta, model_config("ridge"), {})
+    past = predictions[predictions["split"] == "validation"]
+    expected = np.mean([rmse(p["target"], p["prediction"]) / rmse(p["target"], p["last_value"]) for _, p in past.groupby("year")])
+    assert loss == pytest.approx(expected)  # COST names no loss: RMSE
+
+
+def test_report_says_when_a_baseline_is_better(partition):
+    table, meta = partition
+    _, predictions, _ = fit_and_predict(table, meta, model_config("ridge"), {})
+    good = against_baselines(table, meta, predictions.assign(prediction=predictions["target"] * 1.01), "ridge")
+    bad = against_baselines(table, meta, predictions.assign(prediction=predictions["prediction"] * 3), "ridge")
+    assert set(good["forecast"]) == {"ridge", "last_value", "grown_last_value", "two_year_mean", "shrunk_mean"}
+    assert "beats every baseline" in verdict(good, "ridge") and "does not beat" in verdict(bad, "ridge")
+
+
 def test_other_rows_or_config_begin_another_study(partition):
     table, meta = partition
     config = model_config("ridge")
@@ -166,13 +246,13 @@ def test_other_rows_or_config_begin_another_study(partition):
                 study_name(table, meta, config, 1, None), study_name(table, meta, config, 0, 100)}) == 5
 
 
-def test_any_regressor_joins_by_config(partition, tmp_path):
+def test_any_regressor_joins_by_one_file(partition, tmp_path):
+    "configs/models/hist_gradient_boosting.yaml is all that its estimator needed; nothing in the package names it."
     table, meta = partition
-    config = {"name": "boosting", "label": "Histogram boosting", "estimator": "sklearn.ensemble.HistGradientBoostingRegressor", "parameters": {"max_iter": 5},
-              "encoding": "target", "search_space": {"learning_rate": {"type": "float", "low": 0.02, "high": 0.3, "log": True}, "max_leaf_nodes": {"type": "categorical", "choices": [7, 15]}}}
+    config = model_config("hist_gradient_boosting")
     study = tune(table, meta, config, tmp_path / "s.db", n_trials=2)
-    assert set(study.best_params) <= {"learning_rate", "max_leaf_nodes"}
-    assert np.isfinite(fit_and_predict(table, meta, config, study.best_params)[2])
+    assert set(study.best_params) <= set(config["search_space"]) and np.isfinite(fit_and_predict(table, meta, config, study.best_params)[2])
+    assert not [p for p in (Path(__file__).resolve().parents[1] / "drg_lib").rglob("*.py") if "HistGradientBoosting" in p.read_text()]
 
 
 @pytest.mark.parametrize("change, message", [
@@ -189,38 +269,11 @@ def test_forecaster_is_an_estimator():
     assert clone(model).get_params() == model.get_params()
 
 
-@pytest.fixture(scope="module")
-def medicare():
-    if not MEDICARE.is_file(): pytest.skip(f"the real panel is not at {MEDICARE}")
-    from drg_lib.transformation.create_lag_features import create_lag_features
-    from drg_lib.transformation.drop_non_lag_columns import drop_non_lag_columns
-    from drg_lib.transformation.rolling_features import rolling_features
-    raw = pd.read_csv(MEDICARE, dtype={"provider_id": str, "ms_drg_code": str})
-    values = pd.DataFrame({"year": raw["year"].astype("int32"), "facility_id": raw["provider_id"], "apr_drg_code": raw["ms_drg_code"].str.zfill(3),
-                           "sum_discharges": raw["discharges"].astype("float64"), "w_mean_charge": raw["mean_covered_charge"], "w_mean_payment": raw["mean_total_payment"]})
-    values["charge_to_payment_ratio"] = values["w_mean_charge"] / values["w_mean_payment"]
-    values = values.sort_values(KEYS, ignore_index=True)
-    return values, drop_non_lag_columns(rolling_features(create_lag_features(values, ["sum_*", "w_*", "charge_to_*"], 3))[0], ["lag_*", "roll2_*"])
-
-
-@pytest.mark.parametrize("target", ["mean_payment", "mean_charge"])
-def test_real_panel_beats_last_value_and_trend(target, medicare, tmp_path):
-    "The champion by validation years (2016, 2017), on 2019: closer than the last value, and than the last value grown by the trend."
-    values, features = medicare
-    target = as_dict(compose([f"target={target}"]).target)
-    table, meta = assemble(features, values, target, 1, 2)
-    assert meta["test_years"] == [2019] and meta["folds"] == [dict(train=[2013], validate=2016), dict(train=[2013, 2016], validate=2017)]
-    fitted = {}
-    for name in ("ridge", "randomforest", "catboost"):
-        config = as_dict(compose([f"models={name}"]).models)
-        config["parameters"] |= {"randomforest": {"n_estimators": 40}, "catboost": {"iterations": 100, "learning_rate": 0.1}}.get(name, {})
-        fitted[name] = fit_and_predict(table, meta, config, {}, n_jobs=2)
-    champion = min(fitted, key=lambda name: fitted[name][2])
-    test = fitted[champion][1].query("split == 'test'")
-    past = table[(table["split"] != "test") & table["last_value"].notna()]
-    growth = (np.log(past["target"] / past["last_value"])).sum() / past["lag_gap_years"].sum()
-    trend = test["last_value"] * np.exp(growth * (test["year"] - test["last_year"]).astype(float))
-    own, naive, grown = (rmse(test["target"], p) for p in (test["prediction"], test["last_value"], trend))
-    assert own < 0.95 * naive and own < 0.98 * grown
-    mae = lambda p: (test["target"] - p).abs().mean()
-    assert mae(test["prediction"]) < min(mae(test["last_value"]), mae(trend))
+def test_champion_beats_every_baseline_on_the_real_panel(medicare_build):
+    "2019, which chose nothing: RMSE, MAE and discharge-weighted MAPE below those of all four baselines."
+    for target in ("mean_payment", "mean_charge"):
+        folder = medicare_build / "results" / "evaluation" / target
+        champion = json.loads((folder / "champion.json").read_text())["champion"]
+        scores = json.loads((folder / "metrics.json").read_text())
+        for metric in ("rmse", "mae", "weighted_ape"):
+            assert all(scores[champion][metric] < scores[b][metric] for b in scores["baselines"]), (target, metric)

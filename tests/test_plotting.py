@@ -1,8 +1,10 @@
 """The style: colours that survive a grey print, numbers as people say them, one message a figure."""
+import ast
 import subprocess
 import sys
 import warnings
 from itertools import combinations
+from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -84,3 +86,25 @@ def test_names_at_line_ends_do_not_overlap():
     heights = sorted(t.get_position()[1] for t in ax.texts)
     assert min(b - a for a, b in zip(heights, heights[1:])) > 0.05 and heights[-1] <= 1
     plt.close(figure)
+
+
+def test_a_notebook_keeps_the_picture_in_words():
+    words = two_prices(1, 2, synthetic=True)._repr_mimebundle_()["text/plain"]
+    assert words.startswith("From $1 to $2") and "Synthetic data." in words and words.endswith("A note.")
+
+
+def functions():
+    for path in sorted((Path(__file__).parents[1] / "drg_lib").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef): yield path, node
+
+
+def calls(node): return {ast.unparse(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
+
+
+def test_every_picture_is_drawn_in_the_style_and_has_a_message():
+    drawn = [(path, f) for path, f in functions() if calls(f) & {"plt.subplots", "plt.figure"}]
+    assert len(drawn) > 10
+    for path, f in drawn:
+        assert "picture" in [ast.unparse(d) for d in f.decorator_list], f"{path.name}: {f.name} is not drawn in the project's style"
+        assert "message" in calls(f), f"{path.name}: {f.name} has no message above it"

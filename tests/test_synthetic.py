@@ -1,4 +1,8 @@
 """The synthetic source: seeded, calibrated, with the faults of the published file."""
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +11,8 @@ from conftest import ROOT, extract
 from drg_lib.core.columns import match_columns
 from drg_lib.core.config import as_dict, compose
 from drg_lib.core.schema import DataError
-from drg_lib.core.synthetic import as_published, compare_with_calibration, draw_cells, draw_facilities, generate, load_calibration, number_text, strata
+from drg_lib.core.synthetic import (as_published, cell_statistics, compare_with_calibration, draw_cells, draw_facilities, draw_regions, generate, generate_batches,
+                                    load_calibration, number_text, panel_correlation, strata)
 from drg_lib.core.tables import content_hash
 
 PUBLISHED = ["Year", "Facility Id", "Facility Name", "APR DRG Code", "APR Severity of Illness Code", "APR DRG Description",
@@ -150,9 +155,67 @@ def test_strata_keep_the_curve():
     assert len(set(chosen)) == 23 and size[chosen].mean() == pytest.approx(size.mean(), rel=0.1)
 
 
-@pytest.mark.parametrize("scale", [0, -1, 1.01, float("nan")])
+@pytest.mark.parametrize("scale", [0, -1, 100.5, float("nan")])
 def test_scale_out_of_range(calibration, scale):
-    with pytest.raises(DataError, match="data_sources.scale.*Remedy"): draw_cells(calibration, scale, 1)
+    with pytest.raises(DataError, match="data_sources.scale.*Remedy"): next(draw_regions(calibration, scale, 1))
+
+
+def test_figures_of_the_real_extracts_are_those_of_the_calibration(calibration):
+    known = calibration["extracts"]
+    cells = pd.read_csv(extract("sparcs_cost_2020_musculoskeletal.csv.gz")).rename(columns=lambda name: re.sub(r"\W+", "_", name.lower()))
+    assert cells["apr_drg_code"].between(*known["cells"]["drgs"]).mean() > 0.95
+    assert cell_statistics(cells) == pytest.approx(known["cells"]["statistics"], abs=0.0006)
+    city = pd.read_csv(extract("sparcs_nyc_2015_2017_charge_per_day.csv")).rename(columns={"pfi": "facility_id", "apr_severity_of_illness": "apr_severity_of_illness_code"})
+    medicare = pd.read_csv(extract("medicare_ny_2011_2019.csv.gz")).rename(columns={"provider_id": "facility_id", "ms_drg_code": "apr_drg_code", "mean_covered_charge": "mean_charge"})
+    for table, panel in ((city.assign(mean_charge=city["mean_los"] * city["mean_charge_per_day"]), known["city"]), (medicare, known["medicare"])):
+        for entry in panel["correlations"]: assert panel_correlation(table, entry["column"], entry["years"]) == pytest.approx(entry["value"], abs=0.0006), entry
+
+
+def test_marginals_and_correlations_stand_beside_real_ones(cells, calibration):
+    table = compare_with_calibration(cells, calibration, scale=0.1)
+    assert set(table["known_from"]) == {"published", "New York City, Medicare", "SPARCS 2020, MDC 8", "New York City 2015-2017", "Medicare 2011-2019"}
+    real = table[table["known_from"] != "published"].set_index("statistic")
+    # Held closer than the tolerance for a tenth: correlations, and how the change of a cell shrinks with its discharges.
+    assert (real.loc[real.index.str.startswith("correlation of log charge"), "ratio"] - 1).abs().max() < 0.035
+    assert (real.loc[real.index.str.startswith("correlation of log discharges"), "ratio"] - 1).abs().max() < 0.06
+    assert (real.loc[real.index.str.startswith("sd of change"), "ratio"] - 1).abs().max() < 0.2
+
+
+def test_a_wrong_table_is_outside_the_tolerances(cells, calibration):
+    shuffled = cells.assign(mean_charge=cells["mean_charge"].sample(frac=1, random_state=0).to_numpy())
+    outside = compare_with_calibration(shuffled, calibration, scale=0.1).query("not within")["statistic"]
+    assert outside.str.startswith("correlation of log charge with").sum() >= 4, outside
+    dearer = compare_with_calibration(cells.assign(mean_charge=cells["mean_charge"] * 1.5), calibration, scale=0.1).query("not within")["statistic"]
+    assert {"mean_charge q50", "mean_charge mean"} <= set(dearer)
+
+
+SMALL = {"rows_per_year": {2016: 20_000, 2017: 20_000}, "facilities": 40, "closing_facilities": 3, "opening_facilities": 1}
+
+
+def test_regions_beyond_the_first_only_add_rows(calibration):
+    one, half, three = (list(draw_regions(calibration | SMALL, scale, 1)) for scale in (1, 2.5, 3))
+    assert [len(regions) for regions in (one, half, three)] == [1, 3, 3]
+    for regions in (half, three): pd.testing.assert_frame_equal(regions[0], one[0])
+    pd.testing.assert_frame_equal(half[1], three[1])
+    ids = [set(region["facility_id"]) for region in three]
+    assert not ids[0] & ids[1] and not ids[1] & ids[2] and len(half[2]) == pytest.approx(len(three[2]) / 2, rel=0.1)
+    whole = pd.concat([as_published(region, 2025) for region in half], ignore_index=True)
+    assert content_hash(generate(calibration | SMALL, 2.5, 1, 2025)) == content_hash(whole) and not whole.duplicated(KEY).any()
+
+
+def test_memory_is_flat_in_scale():
+    code = """if True:
+        import resource, sys, tempfile
+        from pathlib import Path
+        from drg_lib.core import tables
+        from drg_lib.core.synthetic import generate_batches, load_calibration
+        tables.ROW_GROUP = 20_000
+        with tempfile.TemporaryDirectory() as folder:
+            made = tables.write_described(generate_batches(load_calibration() | eval(sys.argv[2]), float(sys.argv[1]), 1, 2025), Path(folder, "v0.parquet"))
+        print(made["rows"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"""
+    (rows, low), (more, high) = (map(float, subprocess.run([sys.executable, "-c", code, scale, repr(SMALL)], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()) for scale in ("1", "5"))
+    # Four more regions as text are 70 MB and more.
+    assert more == pytest.approx(5 * rows, rel=0.05) and high - low < 30, (low, high)
 
 
 def test_unknown_vintage(calibration):
@@ -166,5 +229,5 @@ def test_missing_calibration(tmp_path):
 
 
 def test_facts_stand_in_the_calibration_not_in_the_code(calibration):
-    code = (ROOT / "drg_lib/core/synthetic.py").read_text()
+    code = re.sub(r"(?m)^# %%.*", "", (ROOT / "drg_lib/core/synthetic.py").read_text())  # those lines hold drawn names
     assert not [n for n in (*calibration["rows_per_year"].values(), calibration["total_discharges"], 9431, 231, 49847.99, 511819) if str(n) in code]

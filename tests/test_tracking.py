@@ -1,4 +1,5 @@
 "The MLflow store: made once, by whoever comes first; nothing at all when tracking is off."
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -6,7 +7,7 @@ import sys
 from conftest import environment
 
 from drg_lib.core.files import project_root
-from drg_lib.core.tracking import ensure_database, start_run
+from drg_lib.core.tracking import ensure_database, flat, relocate, start_run
 
 ONE_RUN = """
 import sys
@@ -41,3 +42,20 @@ def test_off_imports_and_writes_nothing(tmp_path):
 def test_existing_store_is_left_alone(tmp_path):
     (tmp_path / "mlflow.db").write_bytes(b"kept")
     assert ensure_database(tmp_path).read_bytes() == b"kept"
+
+
+def test_a_copied_project_keeps_its_runs_and_leaves_the_original_alone(tmp_path):
+    old, new = tmp_path / "a project", tmp_path / "copy"
+    old.mkdir()
+    with start_run("first", "nbs/5_modeling.ipynb", root=old) as run: run.log(metrics={"rmse": 1.0})
+    shutil.copytree(old, new)
+    assert relocate(new) > 0 and relocate(new) == 0 and relocate(old) == 0
+    (tmp_path / "file.txt").write_text("x")
+    with start_run("second", "nbs/5_modeling.ipynb", root=new) as run: run.log(files=[tmp_path / "file.txt"])
+    assert list(new.rglob("file.txt")) and not list(old.rglob("file.txt"))
+    with sqlite3.connect(new / "mlflow.db") as store:
+        assert store.execute("select count(*) from runs where artifact_uri not like ?", [new.as_uri() + "%"]).fetchone() == (0,)
+
+
+def test_names_of_metrics_are_those_of_dvc():
+    assert flat({"a": {"b": 1, "c": {"d": 2.5}}, "text": "x", "list": [1], "none": None, "yes": True}) == {"a.b": 1.0, "a.c.d": 2.5}

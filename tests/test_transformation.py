@@ -131,10 +131,29 @@ def test_none_keeps_all():
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    (dict(max_discharges=10 ** 9), "rare_drg_discharges"), (dict(n_validation_years=7), "transformation.count_years=all"),
-    (dict(count_years="some"), "training or all")])
+    (dict(max_discharges=10 ** 9), "rare_drg_discharges"), (dict(max_share=1), "rare_drg_discharges"), (dict(count_years="some"), "training or all")])
 def test_v5_refuses_with_a_remedy(changes, words):
     with pytest.raises(DataError, match=words): drop_rare_drgs(panel(), **(dict(max_discharges=5) | changes))
+
+
+def test_a_share_is_the_same_limit_for_any_number_of_years_and_any_sample():
+    frame = panel(held=1.0)
+    counts = frame[frame.year <= 2012].groupby("apr_drg_code").discharges.sum()
+    share = (counts.sort_values().iloc[1] / counts.sum()) * (1 + 1e-9)
+    expected = set(counts.sort_values().index[2:])
+    assert set(drop_rare_drgs(frame, None, share)[0].apr_drg_code) == expected
+    assert set(drop_rare_drgs(frame.assign(discharges=frame.discharges * 1000), None, share)[0].apr_drg_code) == expected
+    assert len(drop_rare_drgs(frame, None, share)[1]) == len(frame) - len(drop_rare_drgs(frame, None, share)[0])
+
+
+def test_where_all_years_are_held_out_no_drg_is_rare():
+    "One year, as in a file of single stays: nothing to count in, and nothing to train on that could know it."
+    one = panel()[lambda f: f.year == 2016]
+    for limits in (dict(max_discharges=10 ** 9), dict(max_discharges=None, max_share=0.9)):
+        kept, set_aside = drop_rare_drgs(one, **limits)
+        assert kept.equals(one) and list(set_aside) == [*one, "reason"] and not len(set_aside)
+    kept, set_aside = drop_rare_drgs(one, int(one.groupby("apr_drg_code").discharges.sum().median()), count_years="all")
+    assert len(kept) and len(set_aside) and "2016" in set_aside.reason[0] and "2016-2016" not in set_aside.reason[0]
 
 
 def test_v5_without_discharges_says_what_to_set():
@@ -339,7 +358,7 @@ def test_rows_to_be_forecast_get_features_and_change_none(v9):
 
 
 @pytest.mark.parametrize(("years", "reach", "words"), [
-    ([2020], 1, "one year only \\(2020\\).*Remedy"), ([2011, 2013, 2016], 1, "2011, 2013, 2016.*within 1 of one another.*max_gap_years to 2"), ([2011, 2019], 3, "max_gap_years to 8")])
+    ([2011, 2013, 2016], 1, "2011, 2013, 2016.*within 1 of one another.*max_gap_years to 2"), ([2011, 2019], 3, "max_gap_years to 8")])
 def test_years_that_give_no_lag_are_refused(years, reach, words):
     frame = pd.DataFrame({"year": years, "facility_id": "4", "apr_drg_code": "194", "w_mean_cost": 1.0})
     with pytest.raises(DataError, match=words): create_lag_features(frame, ALL, reach)
@@ -399,7 +418,11 @@ def test_the_2020_extract_to_v9():
     assert row.w_total_median_profit == pytest.approx(np.median(np.repeat(total, cell.discharges.astype(int))))
     assert sorted(v9.groupby("yearly_discharge_bin").facility_id.nunique()) == [33, 34, 34, 34, 34]
     assert 2 < v9.charge_to_cost_ratio.median() < 5
-    with pytest.raises(DataError, match=r"one year only \(2020\)"): create_lag_features(v9, ALL)
+    v10 = create_lag_features(v9, ALL)
+    assert len(v10) == len(v9) and v10.filter(regex="^lag_").isna().all(axis=None)
+    v11, first = rolling_features(v10)
+    assert not len(v11) and len(first) == len(v9) and set(first.reason) == {"first year of the pair"}
+    assert not len(drop_non_lag_columns(v11, ["lag_*", "roll2_*"]))
 
 
 def test_the_2021_rows_of_the_cost_file_to_v9():

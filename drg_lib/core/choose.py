@@ -49,7 +49,7 @@ def gives_its_path(source):
     from omegaconf import OmegaConf
     return "${" not in str(OmegaConf.to_container(source, resolve=False)["path"])
 
-# %% ../../nbs/core/choose.ipynb #4335fc6e
+# %% ../../nbs/core/choose.ipynb #c6dd3614
 def complete(wanted, held):
     """Check wanted choices and add what follows from them.
 
@@ -71,7 +71,7 @@ def complete(wanted, held):
         For an option that has no config file, a target that the source does not offer, or a data file that is not there.
     """
     chosen = {**held, **wanted}
-    for key, group in dict(data_sources="data_sources", data_versions="data_versions", targets="target", models="models", ml_experiments="ml_experiments").items():
+    for key, group in dict(data_sources="data_sources", crosswalk="crosswalk", data_versions="data_versions", targets="target", models="models", ml_experiments="ml_experiments").items():
         for option in chosen[key] if isinstance(chosen[key], list) else [chosen[key]]:
             if option not in options(group): raise DataError(f"{key}: there is no configs/{group}/{option}.yaml. Remedy: one of {', '.join(options(group))}.")
     source = compose([f"data_sources={chosen['data_sources']}"]).data_sources

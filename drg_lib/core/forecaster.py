@@ -6,14 +6,16 @@
 __all__ = ['TRANSFORMS', 'PREPARATION', 'ENCODINGS', 'size_of', 'change_of', 'apply_change', 'level_of', 'learn_levels',
            'import_estimator', 'takes', 'Forecaster', 'make_forecaster', 'save_model', 'file_hash', 'load_model']
 
-# %% ../../nbs/core/forecaster.ipynb #71552e67
+# %% ../../nbs/core/forecaster.ipynb #c19d6530
 import hashlib
 import importlib
 import inspect
+from fnmatch import fnmatchcase
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
+from threadpoolctl import threadpool_limits
 
 from .files import resolve, write_aside
 from .schema import DataError
@@ -64,8 +66,8 @@ def learn_levels(level, facility, drg, shrink=5.0):
     rest = (level - drg.map(drg_level)).groupby(facility).agg(["sum", "count"])
     return drg_level, rest["sum"] / (rest["count"] + shrink)
 
-# %% ../../nbs/core/forecaster.ipynb #34335cfd
-PREPARATION = dict(impute=False, scale=False, signed_log=False, standing=True, min_frequency=20, min_known=0.3, weight_power=0.0, gap_power=0.5, clip=0.001)
+# %% ../../nbs/core/forecaster.ipynb #6ca7b14a
+PREPARATION = dict(impute=False, scale=False, signed_log=False, standing=True, min_frequency=20, min_known=0.3, weight_power=0.0, gap_power=0.5, clip=0.001, noise_discharges=15.0, drop=())
 ENCODINGS = ("one_hot", "target", "ordinal", "native")
 
 # %% ../../nbs/core/forecaster.ipynb #f7755bae
@@ -81,7 +83,7 @@ def takes(function, name):
     "Whether `function` has a parameter of that name."
     return name in inspect.signature(function).parameters
 
-# %% ../../nbs/core/forecaster.ipynb #9ddc2c27
+# %% ../../nbs/core/forecaster.ipynb #9bc2b637
 class Forecaster(RegressorMixin, BaseEstimator):
     """Predicts the target from lagged features, by any scikit-learn-compatible regressor.
 
@@ -125,6 +127,12 @@ class Forecaster(RegressorMixin, BaseEstimator):
         gap = frame["lag_gap_years"] if "lag_gap_years" in frame else frame["year"] - frame["last_year"]
         return last, gap.astype("float64").fillna(1.0).to_numpy()
 
+    def _volume(self, frame):
+        "Discharges behind the last value; where that year lacks them, those of the year before it."
+        known = [frame[c].astype("float64") for c in ("lag_sum_discharges", "roll2_sum_discharges") if c in frame]
+        volume = known[0].fillna(known[-1]) if known else pd.Series(np.nan, frame.index)
+        return volume.where(volume > 0)
+
     def _numbers(self, frame, last, gap):
         "The numeric columns that the regressor sees."
         numbers = frame[self.columns_].astype("float64")
@@ -137,6 +145,10 @@ class Forecaster(RegressorMixin, BaseEstimator):
         facility = frame["facility_id"].map(self.facility_distance_).astype("float64").fillna(0.0)
         numbers["level"], numbers["facility_distance"] = level, facility
         numbers["pair_distance"] = (distance - facility).fillna(0.0)
+        if self.volume_ is not None:
+            volume = self._volume(frame).fillna(self.volume_)
+            noise = float(self.options_["noise_discharges"])
+            numbers["pair_noise"], numbers["log_volume"] = numbers["pair_distance"] * noise / (volume + noise), np.log(volume)
         two_years = f"roll2_{self.column}"
         if two_years in frame: numbers["momentum"] = level - level_of(frame[two_years].to_numpy("float64", na_value=np.nan), self.transform, self.unit_)
         return numbers
@@ -145,7 +157,9 @@ class Forecaster(RegressorMixin, BaseEstimator):
         "Which features are known in every training year, and which are amounts of money or people."
         known = frame[list(self.features)].notna().groupby(frame["year"]).mean().min()
         redundant = {f"lag_{self.column}"} if self.options_["standing"] else set()
-        self.columns_ = [c for c in self.features if known[c] >= self.options_["min_known"] and c not in redundant]
+        unwanted = tuple(self.options_["drop"])
+        others = {c for c in self.features if "_trend_" in c and not c.endswith(f"_trend_{self.column}")}
+        self.columns_ = [c for c in self.features if c not in others and known[c] >= self.options_["min_known"] and c not in redundant and not any(fnmatchcase(c, u) for u in unwanted)]
         size = frame[self.columns_].abs()
         large = size.quantile(0.99) > 20 if len(self.columns_) else pd.Series(dtype=bool)
         self.amounts_ = {c: float(size[c].median()) or 1.0 for c in self.columns_ if self.options_["signed_log"] and large[c]}
@@ -230,10 +244,12 @@ class Forecaster(RegressorMixin, BaseEstimator):
         self.bounds_ = [float(b) for b in np.quantile(rest, [self.options_["clip"], 1 - self.options_["clip"]])] if self.transform != "level" else [-np.inf, np.inf]
         rest = np.clip(rest, *self.bounds_)
         self._learn_columns(frame)
+        volume = self._volume(frame).median()
+        self.volume_ = float(volume) if np.isfinite(volume) else None
         X = self._matrix(frame, last, gap, rest)
         self.regressor_ = self._regressor()
         more = {"sample_weight": weight} if takes(self.regressor_.fit, "sample_weight") else {}
-        self.regressor_.fit(X, rest, **more)
+        with threadpool_limits(self.n_jobs, "openmp"): self.regressor_.fit(X, rest, **more)  # estimators without n_jobs take every core otherwise
         if takes(type(self.regressor_).__init__, "n_jobs"): self.regressor_.n_jobs = 1  # a forest on several threads sums its trees in any order
         self.codes_ = None
         self.never_negative_ = bool((now >= 0).all() and (last >= 0).all())

@@ -7,24 +7,25 @@ __all__ = ['COLORS', 'MARKERS', 'WIDTH', 'HEIGHT', 'DPI', 'STYLE', 'WORDS', 'col
            'dollars', 'thousands', 'percent', 'words', 'listed', 'escape', 'message', 'readable', 'label_ends',
            'picture']
 
-# %% ../../nbs/core/plotting.ipynb #e93ccf4a
+# %% ../../nbs/core/plotting.ipynb #7119e572
 import math
 import textwrap
 from contextlib import ExitStack
-from functools import wraps
+from functools import partial, wraps
 
-# %% ../../nbs/core/plotting.ipynb #d3e37abd
+# %% ../../nbs/core/plotting.ipynb #3c0dc415
 COLORS = {
     "charge": "#08519c", "cost": "#f0a30a", "profit": "#1b9e77",
     "payment": "#aa4499", "medicare_payment": "#ddaadd",
-    "actual": "#222222", "prediction": "#d55e00", "naive": "#a6a6a6", "trend": "#cfcfcf",
-    "ridge": "#56b4e9", "randomforest": "#117733", "catboost": "#d55e00",
+    "actual": "#222222", "prediction": "#d55e00",
+    "last_value": "#a6a6a6", "grown_last_value": "#7d7d7d", "two_year_mean": "#cfcfcf", "shrunk_mean": "#bfb8ad",
+    "ridge": "#56b4e9", "randomforest": "#117733", "catboost": "#d55e00", "blend": "#332288",
     "discharges": "#5b6770", "muted": "#767676", "grid": "#e3e3e3",
 }
 
-# %% ../../nbs/core/plotting.ipynb #70d1148c
+# %% ../../nbs/core/plotting.ipynb #89807fc4
 MARKERS = {"charge": "o", "cost": "s", "profit": "D", "payment": "s", "medicare_payment": "^",
-           "actual": "o", "prediction": "^", "naive": "s", "trend": "v", "ridge": "o", "randomforest": "D", "catboost": "^"}
+           "actual": "o", "prediction": "^", "last_value": "s", "grown_last_value": "v", "ridge": "o", "randomforest": "D", "catboost": "^", "blend": "P"}
 
 # %% ../../nbs/core/plotting.ipynb #08bf1266
 def color(thing):
@@ -138,14 +139,14 @@ def percent(value, position=None, digits=0):
     if position is not None and abs(value * 100 - round(value * 100)) > 0.01: digits = max(digits, 1)
     return f"{value * 100:.{digits}f} %".replace("-", "−")
 
-# %% ../../nbs/core/plotting.ipynb #443344a5
+# %% ../../nbs/core/plotting.ipynb #dc751290
 WORDS = {
     "facility_id": "hospital", "apr_drg_code": "DRG", "sum_discharges": "discharges", "gap_years": "years since the last value",
     "ratio_drg_facility_vs_year": "share of DRGs treated", "yearly_discharge_bin": "hospital size",
-    "naive": "last value", "trend": "last value + trend", "randomforest": "random forest", "catboost": "CatBoost",
+    "grown_last_value": "last value + trend", "two_year_mean": "two-year mean", "shrunk_mean": "mean of pair and DRG", "randomforest": "random forest", "catboost": "CatBoost",
 }
 
-# %% ../../nbs/core/plotting.ipynb #236b78b1
+# %% ../../nbs/core/plotting.ipynb #3d63b6c9
 def words(name, capital=False):
     """A column or a model in words.
 
@@ -156,8 +157,9 @@ def words(name, capital=False):
     capital : bool
         Whether it begins a sentence.
     """
-    bare = name.removeprefix("lag_").removeprefix("roll2_")
+    bare = name.removeprefix("lag_").removeprefix("roll2_").replace("_w_", "_")
     text = WORDS.get(bare) or ("sum of " + bare[4:] if bare.startswith("sum_") else bare.removeprefix("w_")).replace("_", " ").replace("medicare", "Medicare")
+    if text.startswith("drg "): text = "DRG" + text[3:]
     return text[0].upper() + text[1:] if capital else text
 
 # %% ../../nbs/core/plotting.ipynb #92aefca5
@@ -175,7 +177,7 @@ def escape(text):
     "`text` with its dollar signs safe from matplotlib, which reads what stands between two of them as a formula."
     return text.replace(r"\$", "$").replace("$", r"\$")
 
-# %% ../../nbs/core/plotting.ipynb #76fbe732
+# %% ../../nbs/core/plotting.ipynb #eff229da
 def message(ax, title, note=None, synthetic=False):
     """Put a figure's one message above it and a note below it.
 
@@ -202,7 +204,13 @@ def message(ax, title, note=None, synthetic=False):
     if notes:
         small = _wrap(" ".join(notes), width / (9 * 0.55))
         figure.supxlabel(escape(small), x=0.012, ha="left", fontsize=9, color="#8a3800" if synthetic else COLORS["muted"])
+    figure._repr_mimebundle_ = partial(_in_words, " ".join([title.rstrip(".") + ".", *notes]))
     return figure
+
+
+def _in_words(text, include=None, exclude=None):
+    "What a notebook keeps beside the picture's pixels; the site takes it for the picture's text alternative."
+    return {"text/plain": text}
 
 
 def _wrap(text, width):

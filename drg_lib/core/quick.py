@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['QUICK_SCALE', 'quick_overrides', 'apply_step', 'build_versions', 'ensure_version', 'load_or_build', 'run_upstream']
 
-# %% ../../nbs/core/quick.ipynb #f3b17fa0
+# %% ../../nbs/core/quick.ipynb #96804a7c
 from .config import as_dict, compose
 from .tables import resolve
-from .versions import find_version, known_versions, load_version, save_version, step_function
+from .versions import find_version, is_explore, known_versions, load_version, save_version, step_function, write_checked
 
 # %% ../../nbs/core/quick.ipynb #4e8d9b43
 QUICK_SCALE = 0.01
@@ -40,7 +40,7 @@ def apply_step(version, frame, parameters):
     table, beside = made
     return (table, None, beside) if isinstance(beside, dict) else (table, beside, None)
 
-# %% ../../nbs/core/quick.ipynb #67c3085c
+# %% ../../nbs/core/quick.ipynb #cc2b9043
 def build_versions(version, data_dir="data/explore"):
     """Make `version` and its ancestors in `data_dir` from the small synthetic source.
 
@@ -55,23 +55,22 @@ def build_versions(version, data_dir="data/explore"):
     source = as_dict(compose(quick_overrides()).data_sources)
     frame = read_source(source)
     sidecar = save_version(frame, "v0", data_dir, config=source_record(source))
-    for name, entry in known_versions().items() if version != "v0" else ():
-        parameters = as_dict(compose(quick_overrides(f"data_versions={name}")).transformation)
-        rows = len(frame)
-        frame, set_aside, lookups = apply_step(name, frame, parameters)
-        aggregates = set_aside is None and len(frame) != rows
-        sidecar = save_version(frame, name, data_dir, sidecar, set_aside, lookups, dict(step=entry["step"], parameters=parameters, aggregates=aggregates))
+    for name in known_versions() if version != "v0" else ():
+        config = compose(quick_overrides(f"data_versions={name}"))
+        parameters, before = as_dict(config.transformation), frame
+        frame, set_aside, lookups = apply_step(name, before, parameters)
+        sidecar, _ = write_checked(before, frame, name, data_dir, sidecar, set_aside, lookups, parameters, as_dict(config.checks))
         if name == version: break
 
-# %% ../../nbs/core/quick.ipynb #2ca84680
+# %% ../../nbs/core/quick.ipynb #12d0e433
 def ensure_version(version, data_dir):
-    "The folder that holds `version`: see `find_version`; outside the pipeline a missing one is made."
-    if find_version(version, data_dir) is None and str(data_dir) != "data": build_versions(version, data_dir)
+    "The folder that holds `version`: see `find_version`; in `data/explore` a missing one is made."
+    if find_version(version, data_dir) is None and is_explore(data_dir): build_versions(version, data_dir)
     return find_version(version, data_dir) or data_dir
 
-# %% ../../nbs/core/quick.ipynb #c87311e5
+# %% ../../nbs/core/quick.ipynb #39d99018
 def load_or_build(version, data_dir):
-    "The table of `version`, made small when it is missing outside the pipeline."
+    "The table of `version`, made small when it is missing in `data/explore`."
     return load_version(version, ensure_version(version, data_dir))
 
 # %% ../../nbs/core/quick.ipynb #79ef3c24

@@ -4,19 +4,20 @@
 
 # %% auto #0
 __all__ = ['TYPES', 'ParameterError', 'notebook_parameters', 'fits', 'check_parameters', 'stage_section', 'stage_parameters',
-           'cell_name', 'cell_logger', 'open_log', 'shown', 'execute', 'run_stage', 'keep_report', 'in_sweep',
-           'run_or_exit', 'main']
+           'cell_name', 'cell_logger', 'open_log', 'shown', 'execute', 'code_state', 'run_stage', 'keep_report',
+           'in_sweep', 'run_or_exit', 'main']
 
-# %% ../../nbs/core/runner.ipynb #946506b8
+# %% ../../nbs/core/runner.ipynb #7b48e302
 import ast
 import logging
 import os
 import re
 import sys
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
-from .config import as_dict, chosen_overrides, compose, register
+from .config import as_dict, chosen_overrides, compose, quoted, register
 from .schema import DataError
 from .scraps import read_scraps, skip_slow_import
 from .files import project_root, write_aside
@@ -220,7 +221,25 @@ def execute(notebook, report, parameters, log, root):
         raise RuntimeError(f"{what}\nFailed in: {name}, of {shown(notebook, root)}\nPartial notebook: {shown(partial, root)}") from error
     os.replace(partial, report)
 
-# %% ../../nbs/core/runner.ipynb #a0ef191c
+# %% ../../nbs/core/runner.ipynb #035ae40f
+def code_state(root):
+    """The git revision of the project and whether its tracked files differ from it.
+
+    Returns
+    -------
+    dict
+        git_revision (40 digits) and dirty (bool); both None where git or a repository is missing.
+    """
+    import subprocess
+    env = {**os.environ, "GIT_CEILING_DIRECTORIES": str(Path(root).resolve().parent), "GIT_OPTIONAL_LOCKS": "0"}  # a repository further up is not the project's
+    def git(*command): return subprocess.run(["git", *command], cwd=root, env=env, capture_output=True, text=True, timeout=20)
+    try:
+        head = git("rev-parse", "--verify", "HEAD")
+        if head.returncode: return dict(git_revision=None, dirty=None)
+        return dict(git_revision=head.stdout.strip(), dirty=git("diff", "--quiet", "HEAD", "--", ".", ":!dvc.lock").returncode != 0)
+    except (OSError, subprocess.SubprocessError): return dict(git_revision=None, dirty=None)
+
+# %% ../../nbs/core/runner.ipynb #be715fde
 def run_stage(config, root=None):
     """Run the stage that a composed config describes.
 
@@ -251,11 +270,16 @@ def run_stage(config, root=None):
     parameters = stage_parameters(config)
     check_parameters(parameters, notebook_parameters(notebook), shown(notebook, root))
     composed = as_dict(OmegaConf.masked_copy(config, [key for key in config if key != "project_sections"]))
-    composed = yaml.safe_dump(composed | {"parameters": parameters}, sort_keys=False, allow_unicode=True)
-    if re.search(r"://[^/\s:@]+:[^@\s]+@", composed):
+    run = code_state(root) | {"started": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+
+    def keep_config(**more):
+        text = yaml.safe_dump(composed | {"parameters": parameters, "run": run | more}, sort_keys=False, allow_unicode=True)
+        write_aside(report.with_suffix(".yaml"), lambda aside: aside.write_text(text, encoding="utf-8"))
+
+    if re.search(r"://[^/\s:@]+:[^@\s]+@", yaml.safe_dump(composed | {"parameters": parameters})):
         raise ParameterError("The config holds an address with a password, which would end up in logs and reports. "
                              "Remedy: put the address into the environment variable that the data source names.")
-    write_aside(report.with_suffix(".yaml"), lambda aside: aside.write_text(composed, encoding="utf-8"))
+    keep_config()
     log = open_log(report.with_suffix(".log"), config.logging)
     begun = time.monotonic()
     log.info("%s -> %s", section.notebook, shown(report, root))
@@ -264,13 +288,14 @@ def run_stage(config, root=None):
     except BaseException as error:
         log.error("%s", error or type(error).__name__)
         raise
+    finally: keep_config(seconds=round(time.monotonic() - begun, 1))
     if section.tracked: keep_report(report, log)
     log.info("done in %.1f s", time.monotonic() - begun)
     print(f"  report: {shown(report, root)} ({time.monotonic() - begun:.1f} s)", file=sys.stderr, flush=True)
     for handler in log.handlers: handler.close()
     return report
 
-# %% ../../nbs/core/runner.ipynb #5aee50a7
+# %% ../../nbs/core/runner.ipynb #20919cd5
 def keep_report(report, log):
     "Log the executed notebook to the MLflow run that it opened."
     run = read_scraps(report).get("mlflow_run_id")
@@ -279,7 +304,7 @@ def keep_report(report, log):
         log_report(run, report)
         log.info("report logged to MLflow run %s", run)
 
-# %% ../../nbs/core/runner.ipynb #97bb6acd
+# %% ../../nbs/core/runner.ipynb #bbd8f234
 def in_sweep(config):
     "A config whose results and reports go to the folder of the sweep's job, so that jobs do not overwrite one another."
     from hydra.core.hydra_config import HydraConfig
@@ -291,7 +316,7 @@ def in_sweep(config):
         if stage_section(config).order >= 5: config.paths.results = f"{folder}/results"
     return config
 
-# %% ../../nbs/core/runner.ipynb #fd615917
+# %% ../../nbs/core/runner.ipynb #acacc17a
 def run_or_exit(config, root):
     "Run the stage; what goes wrong is printed as a message and becomes the exit status."
     from omegaconf.errors import OmegaConfBaseException
@@ -303,7 +328,7 @@ def run_or_exit(config, root):
         print(f"\ndrg-run: {error}", file=sys.stderr)
         sys.exit(1)
 
-# %% ../../nbs/core/runner.ipynb #d0c70f6b
+# %% ../../nbs/core/runner.ipynb #195a6ad3
 def main():
     "`drg-run`: see `drg-run --help`."
     try: root = project_root()
@@ -327,6 +352,6 @@ def main():
         return run_or_exit(config, root)
     import hydra
     register()
-    try: sys.argv[1:1] = chosen_overrides(overrides)
+    try: sys.argv[1:] = [*chosen_overrides(overrides), *map(quoted, sys.argv[1:])]
     except DataError as error: sys.exit(f"drg-run: {error}")
     hydra.main(version_base="1.3", config_path=str(root / "configs"), config_name="config")(lambda config: run_or_exit(in_sweep(config), root))()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PASSING', 'LONGEST_WAIT', 'RESTARTS', 'check_url', 'page_query', 'download_folder', 'open_session', 'retry_after',
-           'ask', 'as_page', 'state_of', 'download', 'read_api', 'api_record']
+           'ask', 'as_page', 'state_of', 'download', 'api_batches', 'api_record']
 
 # %% ../../nbs/core/source_api.ipynb #72b5d550
 import hashlib
@@ -329,31 +329,30 @@ def _rows_in(page):
     try: return pq.read_metadata(page).num_rows
     except (OSError, pa.ArrowInvalid): return None
 
-# %% ../../nbs/core/source_api.ipynb #f038124f
-def read_api(source, sample_rows=None):
-    """The rows of a Socrata dataset as published.
+# %% ../../nbs/core/source_api.ipynb #6ef3a2bd
+def api_batches(source, sample_rows=None):
+    """The rows of a Socrata dataset as published, page by page once all pages are there.
 
     Parameters
     ----------
     source : dict
         See `download`; also `columns` and `optional_columns`.
     sample_rows : int, optional
-        Only the first rows.
+        Only the pages that hold the first rows.
 
     Returns
     -------
-    DataFrame
-        The service's column names, dtype str, rows in the order of their ids.
+    iterator of pyarrow.Table
+        The service's column names, text, rows in the order of their ids.
 
     Raises
     ------
     DataError
         See `download`; also when a needed column is absent or a kept page is damaged.
     """
-    pages = [_read(page) for page in download(source, sample_rows)]
-    names = dict.fromkeys(name for page in pages for name in page.column_names)
-    pages = [page if page.column_names == list(names) else _with_columns(page, names) for page in pages]
-    return pa.concat_tables(pages).slice(0, sample_rows).to_pandas(self_destruct=True, split_blocks=True)
+    pages = download(source, sample_rows)
+    names = dict.fromkeys(name for page in pages for name in pq.read_schema(page).names)
+    return (_with_columns(_read(page), names) for page in pages)
 
 
 def _read(page):
@@ -364,6 +363,7 @@ def _read(page):
 
 
 def _with_columns(page, names):
+    if page.column_names == list(names): return page
     empty = pa.repeat(pa.scalar("", pa.large_string()), len(page))
     return pa.table({name: page[name] if name in page.column_names else empty for name in names})
 

@@ -157,7 +157,7 @@ def _most_frequent(counts):
     first = table.sort_values(["year", "place", "n", "text"], ascending=[True, True, False, True], kind="stable").drop_duplicates(["year", "place"])
     return first.astype({"text": "str"})
 
-# %% ../../nbs/core/source_discharges.ipynb #035c5cfc
+# %% ../../nbs/core/source_discharges.ipynb #e45393bd
 PUBLISHED = {
     "year": "Year", "facility_id": "Facility Id", "facility_name": "Facility Name", "apr_drg_code": "APR DRG Code", SEVERITY: "APR Severity of Illness Code",
     "apr_drg_description": "APR DRG Description", "apr_severity_of_illness_description": "APR Severity of Illness Description",
@@ -166,7 +166,7 @@ PUBLISHED = {
 }
 
 
-def read_discharges(source, sample_rows=None):
+def read_discharges(source):
     """Stays added up to the rows of the cost file, and the stays that could not be used.
 
     Parameters
@@ -174,15 +174,13 @@ def read_discharges(source, sample_rows=None):
     source : dict
         Data source config: `path` (a file, or a folder with one file a year), `stay_columns` (what a stay must have) and
         `optional_columns` (descriptions).
-    sample_rows : int, optional
-        Only the first cells.
 
     Returns
     -------
     cells : DataFrame
         Text under the cost file's published names; amounts in USD per discharge with two decimals.
     set_aside : DataFrame
-        Stays as published, with `file`, `row` (without the header) and `reason`.
+        Stays as published, with `file`, `row` (without the header) and `reason`; `attrs["stays_added_up"]` counts the others.
 
     Raises
     ------
@@ -190,7 +188,7 @@ def read_discharges(source, sample_rows=None):
         When a file cannot be read (see `drg_lib.ingestion.csv_batches`), or no stay can be used.
     """
     stay_source = source | dict(columns=source["stay_columns"])
-    cells, aside, described, files = Cells(), [], set(), discharge_files(source["path"])
+    cells, aside, described, files, used_stays = Cells(), [], set(), discharge_files(source["path"]), 0
     for path in files:
         rows = 0
         for batch in csv_batches(path, stay_source):
@@ -198,6 +196,7 @@ def read_discharges(source, sample_rows=None):
             frame = batch.select(list(matched)).to_pandas().rename(columns=matched)
             stays = sort_out(frame)
             used = (stays["reason"] == "").to_numpy()
+            used_stays += int(used.sum())
             labels = [name for name in LABELS if name in frame]
             described.update(labels)
             if used.any(): cells.add(stays[used], frame.loc[used, labels])
@@ -209,7 +208,8 @@ def read_discharges(source, sample_rows=None):
         why = ", ".join(f"{n:,} {reason}" for reason, n in set_aside["reason"].value_counts().items())
         raise DataError(f"{files[0] if len(files) == 1 else resolve(source['path'])}: none of the stays can be used ({why}). Remedy: check that these are the columns meant by `stay_columns`.")
     frame = cells.table({name: title for name, title in PUBLISHED.items() if name not in LABELS or name in described})
-    return frame.head(sample_rows) if sample_rows is not None else frame, set_aside
+    set_aside.attrs["stays_added_up"] = used_stays
+    return frame, set_aside
 
 
 def _set_aside(batch, reason, name, rows_before):

@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['MEDIAN_VOLUME', 'FEWEST_FACILITIES', 'FEWEST_DRGS', 'VINTAGES', 'SEVERITY_TEXT', 'MEDICAL_SURGICAL_TEXT',
-           'load_calibration', 'draw_facilities', 'even_normal', 'draw_names', 'strata', 'settled', 'draw_discharges',
-           'draw_severities', 'filled', 'bisect', 'draw_money', 'on_level', 'draw_ungrouped', 'draw_cells',
-           'number_text', 'as_published', 'generate', 'compare_with_calibration']
+           'LARGEST_SCALE', 'IDS_OF_A_REGION', 'FEW', 'load_calibration', 'draw_facilities', 'even_normal',
+           'draw_names', 'strata', 'settled', 'draw_discharges', 'draw_severities', 'filled', 'bisect', 'draw_money',
+           'on_level', 'draw_ungrouped', 'draw_cells', 'number_text', 'as_published', 'draw_regions',
+           'generate_batches', 'generate', 'cell_statistics', 'panel_correlation', 'compare_with_calibration']
 
-# %% ../../nbs/core/synthetic.ipynb #e1b0c16f
+# %% ../../nbs/core/synthetic.ipynb #cb923132
+import math
 from statistics import NormalDist
 
 import numpy as np
@@ -454,9 +456,40 @@ def as_published(cells, vintage):
         "Median Charge": text(number_text(cells["median_charge"], commas)), "Mean Cost": text(number_text(cells["mean_cost"], commas)),
         "Median Cost": text(number_text(cells["median_cost"], commas))})
 
-# %% ../../nbs/core/synthetic.ipynb #137f8666
-def generate(calibration, scale, seed, vintage):
-    """The synthetic file as a CSV reader would give it: published column names, every value text.
+# %% ../../nbs/core/synthetic.ipynb #4f84d86a
+LARGEST_SCALE, IDS_OF_A_REGION = 100, 10_000
+
+
+def draw_regions(calibration, scale, seed):
+    """The cells of each region in turn; the first is what `draw_cells` gives.
+
+    Parameters
+    ----------
+    calibration : dict
+        Of `load_calibration`.
+    scale : float
+        Share of the published rows, above 0 and at most 100; 2.5 is two whole regions and half a one.
+    seed : int
+
+    Yields
+    ------
+    DataFrame
+        Of `draw_cells`; from the second region on, facility ids are 10,000, 20,000, … higher and names end in the region's number.
+
+    Raises
+    ------
+    DataError
+        When `scale` is out of range.
+    """
+    if not 0 < scale <= LARGEST_SCALE: raise DataError(f"data_sources.scale is {scale}. Remedy: give a number above 0 and at most {LARGEST_SCALE}.")
+    for number in range(math.ceil(scale)):
+        cells = draw_cells(calibration, min(scale - number, 1), [seed, number] if number else seed)
+        if number: cells = cells.assign(facility_id=cells["facility_id"] + number * IDS_OF_A_REGION, facility_name=cells["facility_name"] + f", region {number + 1}")
+        yield cells
+
+# %% ../../nbs/core/synthetic.ipynb #9e0a5961
+def generate_batches(calibration, scale, seed, vintage):
+    """The synthetic file as a CSV reader would give it, a region at a time.
 
     Parameters
     ----------
@@ -465,20 +498,79 @@ def generate(calibration, scale, seed, vintage):
     scale : float
         Share of the published rows (1.0: about 1.08 million).
     seed : int
-        Same seed, same rows in the same order.
+        Same seed, same rows in the same order; a larger scale above 1 only adds rows.
     vintage : int
         2024 (plain numbers) or 2025 (thousands commas).
 
+    Yields
+    ------
+    pyarrow.Table
+        14 columns of text.
+    """
+    for cells in draw_regions(calibration, scale, seed):
+        text = as_published(cells, vintage)
+        yield pa.table({name: pa.array(text.pop(name), type=pa.large_string()) for name in list(text)})
+
+
+def generate(calibration, scale, seed, vintage):
+    "The synthetic file as one DataFrame of 14 columns of dtype str; see `generate_batches`."
+    return pa.concat_tables(generate_batches(calibration, scale, seed, vintage)).to_pandas()
+
+# %% ../../nbs/core/synthetic.ipynb #3a11f02f
+def cell_statistics(frame):
+    """How charges and costs of one year's cells relate.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One year: apr_drg_code, apr_severity_of_illness_code, discharges, mean_charge, median_charge, mean_cost (USD per discharge).
+
     Returns
     -------
-    DataFrame
-        14 columns of dtype str.
+    dict of float
+        NaN below 200 cells. Correlation of the logs of mean charge and mean cost; standard deviation of each log, over all cells and, from 11
+        discharges on, within DRG and severity; median charge of severity 4 over 1 and 3 over 2; median over mean charge, of the
+        middle cell from 11 discharges on.
     """
-    return as_published(draw_cells(calibration, scale, seed), vintage)
+    frame = frame[(frame[["mean_charge", "median_charge", "mean_cost"]] > 0).all(axis=1)]
+    if len(frame) < 200: frame = frame.iloc[:0]
+    charge, cost, severity = np.log(frame["mean_charge"]), np.log(frame["mean_cost"]), frame["apr_severity_of_illness_code"]
+    by_severity, often = frame.groupby(severity)["mean_charge"].median(), frame["discharges"] >= 11
+    within = lambda values: (values[often] - values[often].groupby([frame["apr_drg_code"][often], severity[often]]).transform("mean")).std()
+    return {"correlation of log charge and log cost": charge.corr(cost), "sd of log charge": charge.std(), "sd of log cost": cost.std(),
+            "sd of log charge within DRG and severity": within(charge), "sd of log cost within DRG and severity": within(cost),
+            "charge of severity 4 over 1": by_severity.get(4, np.nan) / by_severity.get(1, np.nan), "charge of severity 3 over 2": by_severity.get(3, np.nan) / by_severity.get(2, np.nan),
+            "median over mean charge": (frame["median_charge"] / frame["mean_charge"])[often].median()}
 
-# %% ../../nbs/core/synthetic.ipynb #b22a22e1
+
+def panel_correlation(frame, column, years=1, least=11):
+    """How much cells resemble themselves so many years before: Pearson's correlation of logarithms.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        year, facility_id, apr_drg_code, apr_severity_of_illness_code where there is one, `column`, and discharges if known.
+    column : str
+    years : int
+    least : int
+        Only cells with so many discharges in both years, where these are known (CMS publishes no smaller ones).
+
+    Returns
+    -------
+    float
+    """
+    keys = [k for k in ("facility_id", "apr_drg_code", "apr_severity_of_illness_code") if k in frame]
+    if "discharges" in frame: frame = frame[frame["discharges"].isna() | (frame["discharges"] >= least)]
+    frame = frame.loc[frame[column] > 0.01, ["year", *keys, column]]
+    both = frame.merge(frame.assign(year=frame["year"] + years), on=["year", *keys], suffixes=("", "_before"))
+    return np.log(both[column]).corr(np.log(both[f"{column}_before"]))
+
+# %% ../../nbs/core/synthetic.ipynb #9f62345e
+FEW = 0.05  # scale below which a statistic may have too few cells to come from; it is left out then
+
+
 def compare_with_calibration(frame, calibration, scale=1.0):
-    """Published statistics beside those of a table.
+    """What is known of real data beside the same of a table.
 
     Parameters
     ----------
@@ -493,16 +585,19 @@ def compare_with_calibration(frame, calibration, scale=1.0):
     Returns
     -------
     DataFrame
-        statistic, published, synthetic, ratio, tolerance (allowed distance of the ratio from 1: that of the calibration at
-        scale 1, more below it as sampling error grows with 1 / sqrt(scale)), within.
+        statistic, known_from, published (or measured on a real extract), synthetic, ratio, tolerance, within. A tolerance of 0.25 allows
+        ratios from 1 / 1.25 to 1.25. It is the calibration's at scale 1; below, its logarithm grows with scale^(-1/3), since fewer
+        hospitals make a state less. The largest values of a million rows are compared at scale 1 only.
     """
-    rows = [*_sizes(frame, calibration, scale), *_distributions(frame, calibration), *_yearly_changes(frame, calibration)]
-    table = pd.DataFrame(rows, columns=["statistic", "published", "synthetic"]).astype({"published": "float64", "synthetic": "float64"})
+    published = [*_sizes(frame, calibration, scale), *_distributions(frame, calibration)]
+    rows = [(name, "published", *values) for name, *values in published] + [*_changes(frame, calibration), *_extracts(frame, calibration)]
+    table = pd.DataFrame(rows, columns=["statistic", "known_from", "published", "synthetic"]).astype({"published": "float64", "synthetic": "float64"})
+    if scale < 1: table = table[~table["statistic"].str.endswith(" max") & (table["synthetic"].notna() | (scale >= FEW))].reset_index(drop=True)
     table["ratio"] = table["synthetic"] / table["published"]
     tolerances = calibration["tolerances"]
     tolerance = [next((t for start, t in tolerances.items() if name.startswith(start)), tolerances["other"]) for name in table["statistic"]]
-    table["tolerance"] = np.array(tolerance) / np.sqrt(scale)
-    table["within"] = (table["ratio"] - 1).abs() <= table["tolerance"]
+    table["tolerance"] = (1 + np.array(tolerance)) ** (min(scale, 1) ** (-1 / 3)) - 1
+    table["within"] = table["ratio"].between(1 / (1 + table["tolerance"]), 1 + table["tolerance"])
     return table
 
 
@@ -537,13 +632,11 @@ def _distributions(frame, calibration):
     total = frame[["mean_charge", "mean_cost"]].multiply(frame["discharges"], axis=0)
     by_year = total.groupby(frame["year"]).sum().div(frame.groupby("year")["discharges"].sum(), axis=0)
     yield from ((f"growth of {column}", value, by_year[column].iloc[-1] / by_year[column].iloc[0]) for column, value in calibration["growth"].items())
-    by_facility = total.groupby(frame["facility_id"]).sum()
-    yield "sd of log charge-to-cost ratio of facilities", calibration["sd_log_facility_ratio"], np.log(by_facility["mean_charge"] / by_facility["mean_cost"]).std()
     limits = calibration["cost_above_charge"]
     yield "share of cells with cost above charge", (limits["low"] + limits["high"]) / 2, (frame["mean_cost"] > frame["mean_charge"]).mean()
 
 
-def _yearly_changes(frame, calibration):
+def _changes(frame, calibration):
     keys = ["facility_id", "apr_drg_code", "apr_severity_of_illness_code"]
     now = frame.loc[(frame["mean_charge"] > 0.01) & (frame["discharges"] > 0), ["year", *keys, "discharges", "mean_charge"]]
     both = now.merge(now.assign(year=now["year"] + 1), on=["year", *keys], suffixes=("", "_before"))
@@ -552,7 +645,19 @@ def _yearly_changes(frame, calibration):
     change -= change.groupby(both["year"]).transform("median")
     size = 2 / (1 / both["discharges"] + 1 / both["discharges_before"])
     for centre, value in calibration["sd_log_change"].items():
-        yield f"sd of change of log charge at {centre} discharges", value, change[size.between(centre / 1.15, centre * 1.15)].std()
-    both = both[(both["discharges"] >= 11) & (both["discharges_before"] >= 11)]
-    logs = np.log(both[["mean_charge", "mean_charge_before"]])
-    yield "correlation of log charge with last year", calibration["correlation"]["mean_charge"], logs.corr().iloc[0, 1]
+        yield f"sd of change of log charge at {centre} discharges", "New York City, Medicare", value, change[size.between(centre / 1.15, centre * 1.15)].std()
+
+
+def _extracts(frame, calibration):
+    known = calibration["extracts"]
+    drg = pd.to_numeric(frame["apr_drg_code"], errors="coerce")
+    cells = cell_statistics(frame[drg.between(*known["cells"]["drgs"]) & (frame["year"] == frame["year"].max())])
+    amounts = frame[["mean_charge", "mean_cost"]].multiply(frame["discharges"], axis=0).groupby(frame["facility_id"]).sum()
+    yield "sd of log charge-to-cost ratio of facilities", known["cells"]["from"], calibration["sd_log_facility_ratio"], np.log(amounts["mean_charge"] / amounts["mean_cost"]).std()
+    yield from ((f"MDC 8: {name}", known["cells"]["from"], value, cells[name]) for name, value in known["cells"]["statistics"].items())
+    pairs = frame.assign(total=frame["mean_charge"] * frame["discharges"]).groupby(["year", "facility_id", "apr_drg_code"], as_index=False)[["total", "discharges"]].sum()
+    for panel, table in (("city", frame), ("medicare", pairs.assign(mean_charge=pairs["total"] / pairs["discharges"]))):
+        for entry in known[panel]["correlations"]:
+            what, years = entry["column"].replace("mean_", ""), entry["years"]
+            label = f"correlation of log {what} with {'last year' if years == 1 else f'{years} years before'}, {'hospital, DRG and severity' if panel == 'city' else 'hospital and DRG'}"
+            yield label, known[panel]["from"], entry["value"], panel_correlation(table, entry["column"], years)

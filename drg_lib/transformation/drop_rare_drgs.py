@@ -10,16 +10,18 @@ import pandas as pd
 
 from ..core.schema import DataError
 
-# %% ../../nbs/3_transformation/v5_drop_rare_drgs.ipynb #cfdd2b63
-def drop_rare_drgs(frame, max_discharges, count_years="training", n_test_years=2, n_validation_years=3):
-    """Set aside the DRGs with at most `max_discharges` discharges.
+# %% ../../nbs/3_transformation/v5_drop_rare_drgs.ipynb #b16474ef
+def drop_rare_drgs(frame, max_discharges, max_share=None, count_years="training", n_test_years=2, n_validation_years=3):
+    """Set aside the DRGs with at most `max_discharges` discharges, or at most `max_share` of all discharges.
 
     Parameters
     ----------
     frame : DataFrame
         v4, with `year`, `apr_drg_code` and `discharges`.
     max_discharges : int or None
-        A DRG with this number of discharges or fewer, all hospitals and counted years together, is rare. None keeps all.
+        A DRG with this number of discharges or fewer, all hospitals and counted years together, is rare. None: no such limit.
+    max_share : float or None
+        The same as a share of the discharges of all DRGs in the counted years; where both are given, the larger limit holds.
     count_years : {"training", "all"}
         `training` counts all years but the last `n_test_years + n_validation_years` of the data.
     n_test_years, n_validation_years : int
@@ -34,28 +36,28 @@ def drop_rare_drgs(frame, max_discharges, count_years="training", n_test_years=2
     Raises
     ------
     DataError
-        When no year is left to count, the source has no discharges, or every DRG is rare.
+        When the source has no discharges, or every DRG is rare.
 
     Notes
     -----
-    A DRG that was seen in the counted years but never with a known number of discharges is kept: unknown is not rare.
+    A DRG that was seen in the counted years but never with a known number of discharges is kept: unknown is not rare. All DRGs
+    are kept where no year is left to count.
     """
     if count_years not in ("training", "all"):
         raise DataError(f"count_years is '{count_years}'. Remedy: choose training or all in configs/transformation/drop_rare_drgs.yaml.")
-    if max_discharges is None: return frame.copy(), frame.iloc[:0].assign(reason=pd.Series([], dtype="str"))
     years = sorted(int(year) for year in frame["year"].unique())
     held_out = n_test_years + n_validation_years if count_years == "training" else 0
-    counted = years[:len(years) - held_out]
-    if not counted:
-        raise DataError(f"the data hold the years {', '.join(map(str, years))}, and {held_out} are held out for validation and test: none is left "
-                        "to count discharges in. Remedy: bring more years, lower n_validation_years and n_test_years in the data source's config, or set transformation.count_years=all.")
+    counted = years[:max(len(years) - held_out, 0)]
+    if (max_discharges is None and max_share is None) or not counted: return frame.copy(), frame.iloc[:0].assign(reason=pd.Series([], dtype="str"))
     if "discharges" not in frame:
         raise DataError("the source has no discharges, so rare DRGs cannot be told. Remedy: set rare_drg_discharges: null in the data source's config.")
     counts = frame.loc[frame["year"].isin(counted)].groupby("apr_drg_code")["discharges"].sum(min_count=1)
-    rare = ~frame["apr_drg_code"].isin(counts.index[~(counts <= max_discharges)])
+    limit = max(max_discharges or 0, (max_share or 0) * counts.sum())
+    rare = ~frame["apr_drg_code"].isin(counts.index[~(counts <= limit)])
+    span = f"{counted[0]}-{counted[-1]}" if len(counted) > 1 else f"{counted[0]}"
     if rare.all():
-        raise DataError(f"every DRG has at most {max_discharges:,} discharges in {counted[0]}-{counted[-1]} (the most frequent {counts.max():,.0f}). "
+        raise DataError(f"every DRG has at most {limit:,.0f} discharges in {span} (the most frequent {counts.max():,.0f}). "
                         "Remedy: lower rare_drg_discharges in the data source's config, or set it to null to keep all.")
-    reason = f"DRG with at most {max_discharges:,} discharges in {counted[0]}-{counted[-1]}"
+    reason = f"DRG with at most {limit:,.0f} discharges in {span}"
     return (frame[~rare].reset_index(drop=True),
             frame[rare].assign(reason=pd.Series(reason, index=frame.index[rare], dtype="str")).reset_index(drop=True))

@@ -12,7 +12,7 @@ import pandas as pd
 from ..core.keys import group_starts, key_codes, sort_by_key
 from ..core.schema import KEYS, DataError
 
-# %% ../../nbs/3_transformation/v11_rolling_features.ipynb #1244102a
+# %% ../../nbs/3_transformation/v11_rolling_features.ipynb #7d76e864
 def rolling_features(frame):
     """Add the mean of the two previous observations of each lagged measure, and set aside each pair's first year.
 
@@ -33,9 +33,9 @@ def rolling_features(frame):
     Raises
     ------
     DataError
-        When the frame has no lags, a row is absent to which another's lag points, or no pair has a second year.
+        When the frame has no lags, a row is absent to which another's lag points, or several years hold no pair twice.
     """
-    lags = [c for c in frame if c.startswith("lag_") and c != "lag_gap_years"]
+    lags = [c for c in frame if c.startswith("lag_") and c.removeprefix("lag_") in frame]
     if not lags or "lag_gap_years" not in frame:
         raise DataError("the table has no lag_ columns to average. Remedy: make v10 (create_lag_features) first.")
     frame = sort_by_key(frame, KEYS)
@@ -58,7 +58,7 @@ def rolling_features(frame):
 
     first = np.zeros(len(frame), dtype=bool)
     first[order[group_starts(pair[order])]] = True
-    if first.all():
+    if first.all() and span > 1:
         raise DataError("no facility treats the same DRG in two years, so nothing is left after the first. "
                         "Remedy: bring consecutive years of the same facilities.")
     reason = pd.Series("first year of the pair", index=frame.index[first], dtype="str")
