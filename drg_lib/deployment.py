@@ -79,7 +79,7 @@ def future_rows(values, forecast_year=None, max_gap_years=1, cold_start="seen"):
     reason = np.select(gone, ["hospital", "DRG"], "pair")
     return rows.sort_values(KEYS, ignore_index=True), aside.assign(reason=pd.Series(reason, aside.index, dtype="str") + f" last seen more than {years_long} before {year}").reset_index(drop=True)
 
-# %% ../nbs/8_deployment.ipynb #b7a912a2
+# %% ../nbs/8_deployment.ipynb #288c5794
 def forecast_features(values, rows, steps):
     """Features of the rows to forecast, by the steps of the data versions.
 
@@ -103,11 +103,11 @@ def forecast_features(values, rows, steps):
         frame = made[0] if isinstance(made, tuple) else made
     return frame[frame["year"] == int(rows["year"].iloc[0])].sort_values(KEYS, ignore_index=True)
 
-# %% ../nbs/8_deployment.ipynb #679fb53b
+# %% ../nbs/8_deployment.ipynb #5a03d56a
 FORECAST_COLUMNS = ["facility_id", "apr_drg_code", "year", "target", "prediction", *bound_names(LEVELS), "expected_change", "last_year", "last_value", "years_ahead",
                     "method", "model", "data_version", "facility_name", "apr_drg_description"]
 
-# %% ../nbs/8_deployment.ipynb #7c872667
+# %% ../nbs/8_deployment.ipynb #2586d0a6
 def refit(table, meta, record, seed=0, n_jobs=1):
     """A model with its chosen settings, fitted on all years.
 
@@ -124,7 +124,7 @@ def refit(table, meta, record, seed=0, n_jobs=1):
     """
     return make_forecaster(record["config"], meta, record["best_params"], seed, n_jobs).fit(table[table["last_value"].notna()])
 
-# %% ../nbs/8_deployment.ipynb #9543fae1
+# %% ../nbs/8_deployment.ipynb #b984c3d1
 def fit_champion(name, results_dir, table, meta, about, seed=0, n_jobs=1):
     """The champion of a target, refitted, with its intervals.
 
@@ -151,7 +151,7 @@ def fit_champion(name, results_dir, table, meta, about, seed=0, n_jobs=1):
     return Champion(members, weights, read_json(folder / "evaluation" / name / "intervals.json", remedy),
                     dict(target=name, column=target["column"], unit=target.get("unit", ""), champion=chosen["champion"], trained_on=sorted({int(y) for y in table["year"]}), **about))
 
-# %% ../nbs/8_deployment.ipynb #48ab8470
+# %% ../nbs/8_deployment.ipynb #322d0a3d
 def forecast(champion, features, rows):
     """Predictions of the champion with intervals.
 
@@ -175,7 +175,7 @@ def forecast(champion, features, rows):
     known = np.isfinite(table["prediction"].to_numpy("float64"))
     return table[known].assign(method="model", model=champion.about["champion"]).reset_index(drop=True), table.loc[~known, KEYS].reset_index(drop=True)
 
-# %% ../nbs/8_deployment.ipynb #48c4fec7
+# %% ../nbs/8_deployment.ipynb #76b59260
 def known_values(table, values, column):
     """All values of a target that are known, with the last value before each where there is one.
 
@@ -194,7 +194,7 @@ def known_values(table, values, column):
     held = values.loc[values[column].notna(), [*KEYS, column]].rename(columns={column: "target"})
     return held.merge(table[[*KEYS, "last_value", "last_year"]], on=KEYS, how="left").astype({"last_year": "float64"})
 
-# %% ../nbs/8_deployment.ipynb #58055dc1
+# %% ../nbs/8_deployment.ipynb #3c68533d
 def past_year(known, values, year, max_gap_years=1, cold_start="seen"):
     """The rows of a past year, with the method by which they would have been forecast, and what the hierarchy would have said.
 
@@ -221,7 +221,7 @@ def past_year(known, values, year, max_gap_years=1, cold_start="seen"):
     return own.assign(method=np.select([own["last_value"].notna(), pairs], ["model", "hierarchy"], "none"), gap=1.0, volume=np.nan,
                       prediction=hierarchy_forecast(known[known["year"] < year], own[KEYS]).to_numpy("float64"))
 
-# %% ../nbs/8_deployment.ipynb #190fed54
+# %% ../nbs/8_deployment.ipynb #6072f551
 def hierarchy_calibration(past, levels=LEVELS):
     """Intervals of the hierarchy, from the pairs of past years that it would have forecast; where those are fewer than a hundred, all pairs stand in for them.
 
@@ -234,7 +234,7 @@ def hierarchy_calibration(past, levels=LEVELS):
     cold = past[(past["method"] == "hierarchy") & past["target"].notna() & past["prediction"].notna()]
     return calibrate(cold if len(cold) >= LEAST else past, tuple(levels))
 
-# %% ../nbs/8_deployment.ipynb #b2d8a509
+# %% ../nbs/8_deployment.ipynb #e535686a
 def from_hierarchy(rows, known, calibration):
     """Forecasts for pairs without a recent value.
 
@@ -258,13 +258,13 @@ def from_hierarchy(rows, known, calibration):
     made = made[np.isfinite(made["prediction"])].reset_index(drop=True)
     return made.join(bounds(calibration, made["prediction"])).assign(method="hierarchy", model="hierarchy")
 
-# %% ../nbs/8_deployment.ipynb #45bfb44a
+# %% ../nbs/8_deployment.ipynb #f0086653
 def judged_forecasts(name, results_dir, weights):
     "Keys and prediction of the champion in the test years, as the evaluation judged it."
     parts = {m: read_parquet(resolve(results_dir) / "models" / name / m / "predictions.parquet").query("split == 'test'").set_index(KEYS)["prediction"] for m in weights}
     return sum(weight * parts[m] for m, weight in weights.items()).rename("prediction").reset_index()
 
-# %% ../nbs/8_deployment.ipynb #4966494d
+# %% ../nbs/8_deployment.ipynb #ed97bfe6
 def reach(past, predicted, calibration):
     """How much of past years a forecast would have existed for, by method, and how close it was.
 
@@ -296,14 +296,14 @@ def reach(past, predicted, calibration):
     return pd.DataFrame(dict(pairs=sums["pairs"].astype("int64"), share_of_pairs=sums["pairs"] / sums["pairs"].sum(), discharges=sums["discharges"], share_of_discharges=sums["discharges"] / (sums["discharges"].sum() or np.nan),
                              median_error=sums["median_error"], mean_error=sums["error"] / sums["size"].replace(0, np.nan), coverage=pd.Series({"hierarchy": inside}))).loc[sums.index].rename_axis("method").reset_index()
 
-# %% ../nbs/8_deployment.ipynb #75ee3392
+# %% ../nbs/8_deployment.ipynb #af274ec6
 def add_names(table, facilities, drgs):
     "Facility names and DRG descriptions from the lookups of v2; missing where the source has none."
     for lookup, key, label in ((facilities, "facility_id", "facility_name"), (drgs, "apr_drg_code", "apr_drg_description")):
         table[label] = table[key].map(lookup.set_index(key)[label]) if lookup is not None and label in lookup else pd.Series(None, index=table.index, dtype="str")
     return table
 
-# %% ../nbs/8_deployment.ipynb #338897f9
+# %% ../nbs/8_deployment.ipynb #10e2f259
 def check_forecast(table):
     """The forecast as it is written: sorted, one row for each facility, DRG and target, all predicted, each within its intervals.
 
@@ -321,7 +321,7 @@ def check_forecast(table):
     if not (np.diff(edges, axis=1) >= 0).all(): raise DataError("the forecast holds an interval that is missing or does not hold its prediction. Remedy: report this; it is a fault of the program.")
     return table[FORECAST_COLUMNS].sort_values(key, ignore_index=True)
 
-# %% ../nbs/8_deployment.ipynb #0d37549a
+# %% ../nbs/8_deployment.ipynb #7e078984
 def data_dictionary(units):
     """One row a column of the forecast.
 
@@ -351,7 +351,7 @@ def data_dictionary(units):
              ("apr_drg_description", "text", "", "Last known description; the same holds for it.")]
     return pd.DataFrame(rows, columns=["column", "type", "unit", "meaning"])
 
-# %% ../nbs/8_deployment.ipynb #742d1a1b
+# %% ../nbs/8_deployment.ipynb #8b65dbd2
 def register_champion(run, champion, folder, sha256, example, dataset=None, about=None):
     """Log a saved champion with signature, input example and dataset, and register it; None when tracking is off.
 
@@ -399,7 +399,7 @@ def register_champion(run, champion, folder, sha256, example, dataset=None, abou
     client.set_registered_model_alias(name, "champion", version)
     return version
 
-# %% ../nbs/8_deployment.ipynb #10b30b33
+# %% ../nbs/8_deployment.ipynb #7f3da749
 def expected_change(table, target_name, top=12):
     """Expected change of the biggest DRGs, from their last value to the forecast.
 
@@ -424,7 +424,7 @@ def expected_change(table, target_name, top=12):
     biggest = sums.sort_values(["facilities", "last"], ascending=False).head(top)
     return biggest.reset_index()[["apr_drg_code", "apr_drg_description", "facilities", "last", "predicted", "change"]]
 
-# %% ../nbs/8_deployment.ipynb #e5af80d5
+# %% ../nbs/8_deployment.ipynb #b91583fd
 @picture
 def plot_expected_change(changes, label, year, thing, note=None, synthetic=False):
     """Bars of `expected_change`, the largest rise on top.
