@@ -106,7 +106,7 @@ def imported_modules(notebook):
 
 
 # Read for their names and messages only, or used only in JupyterLab: a change there changes no output of the pipeline.
-NO_DEPENDENCY = {f"drg_lib/core/{name}.py" for name in ("schema", "files", "tables", "scraps", "quick", "config", "plotting", "tracking", "columns", "versions")}
+NO_DEPENDENCY = {f"drg_lib/core/{name}.py" for name in ("schema", "files", "tables", "scraps", "quick", "config", "plotting", "tracking", "columns", "versions", "escape")}
 
 
 def test_stage_dependencies_name_the_notebook_and_its_module():
