@@ -32,7 +32,8 @@ PROGRAMS = r"(?:make|dvc|git|drg-\w+|nbdev_\w+|mlflow|jupyter|python|pytest)"
 ELSEWHERE = {
     r"make (run|test|setup|help)\b.*": "sets up an environment of 250 packages first; CI runs it on a clean clone",
     r"make lab|jupyter lab.*": "tests/test_lab.py",
-    r"make (bench|lock|clean)": "minutes, or the network",
+    r"make (bench|lock|clean)|python benchmarks/.*": "minutes, or the network",
+    r"git checkout COMMIT && dvc checkout": "tests/test_storage.py",
     r"make docs": "tests/test_site.py",
     r"source \.venv/bin/activate": "the tests run with the environment active",
     r"dvc exp run .*|dvc plots show|dvc repro( inspection)?": "tests/test_pipeline.py",
