@@ -3,7 +3,6 @@ import json
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -183,7 +182,7 @@ def test_the_built_site_is_served_on_this_machine_alone(built):
         address = server.stdout.readline().split(" at ")[1].split()[0]
         assert b"drg_lib" in urllib.request.urlopen(address, timeout=20).read()
     finally:
-        server.send_signal(signal.SIGINT)
+        server.terminate()
         server.wait(20)
 
 
