@@ -271,7 +271,8 @@ def test_search_finds_a_report_and_a_function(tab):
     tab.locator("#search-results li a[href*='tables']").first.click()
     tab.wait_for_load_state()
     assert "tables" in tab.url
-    assert not taken(tab)
+    # Leaving the result page ends the requests by which it fetches its own excerpts.
+    assert not [said for said in taken(tab) if not said.startswith("failed: http://127.0.0.1")]
 
 
 def test_code_folds_and_unfolds(tab):
