@@ -77,7 +77,7 @@ def refused(project, words, *arguments, status=1):
 
 def test_a_missing_file(project, data):
     (data / "v0.parquet").write_bytes(OLD)
-    refused(project, ["nowhere.csv: not there", "Failed in: read_source", "runs/0_ingestion.partial.ipynb"], "stage=ingestion", *overrides("nowhere.csv"))
+    refused(project, ["nowhere.csv: not there", "Failed in: read_and_write_v0", "runs/0_ingestion.partial.ipynb"], "stage=ingestion", *overrides("nowhere.csv"))
 
 
 def test_no_file_at_all(project, data):
@@ -190,7 +190,7 @@ def test_a_read_only_data_folder(locked):
         assert done.returncode == 1 and "cannot be written (Permission denied). Remedy: make" in done.stderr and "Traceback" not in done.stderr, done.stderr
     done = as_reader("drg-run", "stage=ingestion", *overrides("good.csv"))
     assert done.returncode == 1, done.stderr
-    assert "data/v0" in done.stderr and "Permission denied" in done.stderr and "Remedy: make" in done.stderr and "Failed in: write_v0" in done.stderr
+    assert "data/v0" in done.stderr and "Permission denied" in done.stderr and "Remedy: make" in done.stderr and "Failed in: read_and_write_v0" in done.stderr
     assert "Traceback" not in done.stderr
     assert contents(project / "data") == {"v0.parquet": OLD}
 

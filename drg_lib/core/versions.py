@@ -42,7 +42,7 @@ def step_function(version):
     entry = known_versions()[version]
     return getattr(importlib.import_module(f"drg_lib.{entry['section']}.{entry['step']}"), entry["step"])
 
-# %% ../../nbs/core/versions.ipynb #c3114a4f
+# %% ../../nbs/core/versions.ipynb #92357f83
 def save_version(frame, version, data_dir, parent=None, set_aside=None, lookups=None, config=None, rows_joined=None, findings=None):
     """Write a version's table, sidecar, set-aside rows and lookups.
 
@@ -82,8 +82,8 @@ def save_version(frame, version, data_dir, parent=None, set_aside=None, lookups=
     folder = resolve(data_dir)
     if set_aside is None: set_aside = pd.DataFrame({"reason": pd.Series([], dtype="str")})
     beside = {"set_aside": set_aside, **(lookups or {}), **({} if findings is None else {"findings": findings})}
+    made = write_described(frame, folder / f"{version}.parquet")  # first: a source that breaks off while it streams leaves nothing
     for name, table in beside.items(): write_parquet(table, folder / version / f"{name}.parquet")
-    made = write_described(frame, folder / f"{version}.parquet")
     sidecar = dict(
         version=version, rows=made["rows"], rows_set_aside=len(set_aside), rows_joined=rows_joined,
         findings=None if findings is None else findings["check"].value_counts().sort_index().to_dict(),
