@@ -122,11 +122,12 @@ def test_a_wrong_value_or_a_repeated_key(data, tmp_path, published, change, word
 
 
 def test_one_year_only(project, data, tmp_path, published):
+    """It has no history: the versions say so row by row, and what would learn from it refuses."""
     published[published["Year"] == "2016"].to_csv(tmp_path / "one.csv", index=False)
-    with pytest.raises(DataError, match=r"the years 2016, and 5 are held out.*Remedy: bring more years"): build(tmp_path / "one.csv", "v5")
-    build(tmp_path / "one.csv", "v9", "data_sources.rare_drg_discharges=null")
-    (data / "v10.parquet").write_bytes(OLD)
-    refused(project, ["one year only (2016)", "bring at least two years"], "stage=transformation", "data_versions=v10", "data_sources=sparcs_csv")
+    build(tmp_path / "one.csv", "v12")
+    v11, aside = pd.read_parquet(data / "v11.parquet"), pd.read_parquet(data / "v11/set_aside.parquet")
+    assert not len(v11) and len(aside) == len(pd.read_parquet(data / "v10.parquet")) and set(aside["reason"]) == {"first year of the pair"}
+    refused(project, ["an earlier value to forecast from", "Remedy"], "stage=partitioning", "data_versions=v12", "data_sources=sparcs_csv")
 
 
 def test_no_two_consecutive_years(data, tmp_path, published):
