@@ -5,6 +5,7 @@ import io
 import os
 import tempfile
 import zipfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
