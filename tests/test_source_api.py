@@ -391,7 +391,7 @@ def test_progress_is_told_by_page(service, source, capsys):
 
 def test_the_config_needs_no_data_file(tmp_path):
     from drg_lib.core.choose import complete
-    held = dict(data_sources="synthetic", data="configs/calibration/sparcs_2009_2017.yaml", data_versions="v12", targets=["w_total_median_profit"], models=["ridge"], ml_experiments="quick")
+    held = dict(data_sources="synthetic", data="configs/calibration/sparcs_2009_2017.yaml", crosswalk="none", data_versions="v12", targets=["w_total_median_profit"], models=["ridge"], ml_experiments="quick")
     for name in ("sparcs_api", "database"):
         chosen = complete(dict(data_sources=name), held)
         assert chosen["data"] == f"configs/data_sources/{name}.yaml" and chosen["targets"] == ["w_total_median_profit"]
