@@ -151,6 +151,23 @@ def test_a_forecast_is_found_by_keyboard_alone(opened, data):
     assert "County Hospital 7" in page.text_content("#status")  # said to a screen reader
 
 
+def test_choices_may_come_faster_than_they_show(opened):
+    page = opened(pair("330003", "194"))
+    page.click("#drg")
+    page.keyboard.type("joint")
+    page.evaluate("dispatchEvent(new HashChangeEvent('hashchange'))")
+    assert page.input_value("#drg") == "joint" and page.locator("#drg-list [role=option]").count() == 2
+    page.keyboard.press("Escape")
+    page.evaluate("""() => { for (const [id, words] of [["hospital", "county 7"], ["drg", "470"]]) {
+        const box = document.getElementById(id);
+        box.value = words;
+        box.dispatchEvent(new Event("input"));
+        box.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));
+    } }""")
+    holds(page, "#pair", "County Hospital 7")
+    assert page.url.endswith(pair("330107", "470"))
+
+
 def test_search_by_id_city_and_code(opened):
     page = opened()
     page.fill("#hospital", "330104")

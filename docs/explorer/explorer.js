@@ -104,8 +104,8 @@
       scope: ["hospital", "all"].includes(asked.get("rows")) ? asked.get("rows") : "drg",
     };
   }
-  function address(changes) {
-    const now = { ...state, ...changes }, parts = new URLSearchParams();
+  function address(changes) { // of the page's address, not of what is shown: a second choice may come before the first is shown
+    const now = { ...readAddress(), ...changes }, parts = new URLSearchParams();
     parts.set("hospital", index.hospitals.ids[now.hospital]);
     parts.set("drg", index.drgs.ids[now.drg]);
     if (now.statistics.length > 1 && now.statistic) parts.set("statistic", now.statistic);
@@ -194,7 +194,7 @@
         if (!list.hidden && active >= 0) take(active);
       } else if (event.key === "Escape" && (typed || !list.hidden)) { event.preventDefault(); reset(); input.select(); }
     });
-    return { reset };
+    return { refresh: () => (typed ? open() : reset()) }; // what someone is typing stays
   }
 
   // ---- a pair
@@ -660,7 +660,7 @@
   async function show() {
     const mine = ++turn, before = state;
     state = readAddress();
-    boxes.forEach((box) => box.reset());
+    boxes.forEach((box) => box.refresh());
     showSwitch();
     page.setAttribute("aria-busy", "true");
     try {
