@@ -28,7 +28,8 @@ $(READY): requirements.lock settings.ini setup.py
 	@# uv, itself pinned and hashed in the lock, installs the rest in a fifth of pip's time; where it cannot, pip does.
 	@awk '/^uv==/ {on = 1} on {print} on && !/\\$$/ {exit}' requirements.lock > $(VENV)/uv.lock
 	@python -m pip install --disable-pip-version-check --quiet --require-hashes -r $(VENV)/uv.lock
-	@VIRTUAL_ENV=$(VENV) uv pip install --system-certs --require-hashes -r requirements.lock \
+	@# Compiled once here: where PYTHONDONTWRITEBYTECODE is set, every stage would compile its imports anew, which takes twice the stage's time.
+	@VIRTUAL_ENV=$(VENV) uv pip install --compile-bytecode --system-certs --require-hashes -r requirements.lock \
 	  || { echo "uv could not install; pip takes two to four minutes"; python -m pip install --disable-pip-version-check --require-hashes --progress-bar off -r requirements.lock; }
 	@python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
