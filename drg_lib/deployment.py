@@ -424,7 +424,7 @@ def expected_change(table, target_name, top=12):
     biggest = sums.sort_values(["facilities", "last"], ascending=False).head(top)
     return biggest.reset_index()[["apr_drg_code", "apr_drg_description", "facilities", "last", "predicted", "change"]]
 
-# %% ../nbs/8_deployment.ipynb #b91583fd
+# %% ../nbs/8_deployment.ipynb #590bfa6f
 @picture
 def plot_expected_change(changes, label, year, thing, note=None, synthetic=False):
     """Bars of `expected_change`, the largest rise on top.
@@ -450,5 +450,6 @@ def plot_expected_change(changes, label, year, thing, note=None, synthetic=False
     ax.margins(x=0.2)
     ax.set(xlabel="expected change a year")
     ax.grid(axis="y", visible=False)
-    rising = int((changes["change"] > 0).sum())
-    return message(ax, f"{label}, {year}: {rising} of the {len(changes)} most widely treated DRGs are expected to rise", note, synthetic)
+    rising, drgs = int((changes["change"] > 0).sum()), f"the {len(changes)} most widely treated DRGs"
+    said = f"{'all' if rising else 'none'} of {drgs}" if rising in (0, len(changes)) else f"{rising} of {drgs}"
+    return message(ax, f"{label}, {year}: {said} {'is' if rising == 0 else 'are'} expected to rise", note, synthetic)

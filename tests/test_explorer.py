@@ -34,6 +34,7 @@ def values_and_forecast():
     values.loc[values["year"] == 2013, "sum_discharges"] = np.nan
     of = lambda f: values["facility_id"].eq(f) & values["apr_drg_code"].eq("194")
     gone = (of("330004") & values["year"].eq(2016)) | (of("330005") & values["year"].ne(2019)) | of("330006") | (of("330007") & values["year"].gt(2011))
+    gone |= values["apr_drg_code"].eq("301") & values["year"].eq(2017) & (values["facility_id"] > "330105")  # a year that covers few hospitals
     values = pd.concat([values[~gone], values[of("330003") & values["year"].eq(2019)].assign(apr_drg_code="999")])
     values = values.assign(charge_to_payment_ratio=values["w_mean_charge"] / values["w_mean_payment"]).sort_values(["year", "facility_id", "apr_drg_code"], ignore_index=True)
     last = values[values["year"] == 2019]
@@ -221,6 +222,14 @@ def test_a_gap_in_the_years_is_a_gap_in_the_line(opened):
     "Solid or dashed between neighbouring published years; nothing across a year that the pair lacks."
     lines = "[...document.querySelectorAll('#charts .chart svg')[1].querySelectorAll('line[stroke-width=\"2.5\"]')].length"
     assert opened(pair("330003", "194")).evaluate(lines) == 4 and opened(pair("330004", "194")).evaluate(lines) == 2
+
+
+def test_a_year_of_few_hospitals_has_no_middle_one(opened):
+    points = "document.querySelector('#charts .chart svg .thin').getAttribute('points').split(' ').length"
+    page = opened(pair("330003", "301"))
+    assert page.evaluate(points) == len(YEARS) - 1 and "without 2017" in said(page, "#chart-note")
+    page = opened(pair("330003", "194"))
+    assert page.evaluate(points) == len(YEARS) and "without" not in said(page, "#chart-note")
 
 
 def test_peers_are_those_of_the_data(opened, data):

@@ -285,9 +285,8 @@
     lines.forEach((line, number) => {
       const tone = paint(line.series);
       const there = line.values.map((v, i) => [i, v]).filter(([, v]) => known(v));
-      if (line.middle) for (let i = 1; i < index.years.length; i++) if (known(line.middle[i]) && known(line.middle[i - 1])) {
-        svg.append(draw("line", { x1: x(index.years[i - 1]), y1: y(line.middle[i - 1]), x2: x(index.years[i]), y2: y(line.middle[i]), stroke: tone, "stroke-width": 1, opacity: 0.75 }));
-      }
+      const middle = (line.middle || []).map((v, i) => [i, v]).filter(([, v]) => known(v));
+      if (middle.length > 1) svg.append(draw("polyline", { points: middle.map(([i, v]) => `${x(index.years[i])},${y(v)}`).join(" "), class: "thin", stroke: tone }));
       for (let n = 1; n < there.length; n++) {
         const [a, va] = there[n - 1], [b, vb] = there[n];
         if (b - a > 1) continue; // the source has a year between, this pair does not: a gap
@@ -408,7 +407,10 @@
   // ---- showing a pair
   let pictures = [];
   const redraw = () => pictures.forEach((picture) => picture());
-  function middles(i) { return index.years.map((_, y) => median(shard.values[i].map((v) => v[y]))); }
+  // a year that publishes fewer than half of the hospitals (Medicare 2017: one region) says nothing of the middle one of all
+  const published = (i) => index.years.map((_, y) => shard.values[i].filter((v) => known(v[y])).length);
+  const partial = (i) => { const n = published(i), most = Math.max(...n); return n.map((k) => k > 0 && 2 * k < most); };
+  function middles(i) { const out = partial(i); return index.years.map((_, y) => (out[y] ? null : median(shard.values[i].map((v) => v[y])))); }
 
   function showPair() {
     pictures = [];
@@ -468,7 +470,8 @@
     }
     at("charts").replaceChildren(...cards);
     const skipped = index.years.some((y, i) => i && y - index.years[i - 1] > 1 && pair.seen[i] && pair.seen[i - 1]), gap = pair.seen.join("").replace(/^0+|0+$/g, "").includes("0");
-    at("chart-note").textContent = ["Thin line: the middle hospital of those published with this DRG in the year.", skipped ? "Dashed: years that the source does not publish." : null,
+    const few = index.years.filter((_, y) => shownSeries("amount").some((s) => partial(s.i)[y]));
+    at("chart-note").textContent = [`Thin line: the middle hospital of those published with this DRG in the year${few.length ? `, without ${few.join(" and ")}, where fewer than half of them are published` : ""}.`, skipped ? "Dashed: years that the source does not publish." : null,
       gap ? "A break in a line: a year without published stays of this pair." : null,
       pair.forecasts.some(Boolean) ? "Hollow mark and bars: the forecast with its 50, 80 and 90 % intervals." : null].filter(Boolean).join(" ");
 

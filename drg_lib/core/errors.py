@@ -6,12 +6,12 @@
 __all__ = ['compare', 'bootstrap', 'verdict', 'plot_errors', 'in_unit', 'sample', 'plot_actual_predicted', 'plot_residuals',
            'by_volume', 'plot_by_volume', 'errors_by', 'plot_by_family', 'named', 'worst_misses']
 
-# %% ../../nbs/core/errors.ipynb #a4fc8e0d
+# %% ../../nbs/core/errors.ipynb #0f6a80b8
 import numpy as np
 import pandas as pd
 
 from .metrics import score, volume_edges, volume_group
-from .plotting import COLORS, MARKERS, WIDTH, color, dollars, message, percent, picture, thousands, words
+from .plotting import COLORS, MARKERS, WIDTH, color, dollars, look, message, percent, picture, thousands, words
 from .schema import KEYS
 from .tables import read_parquet, resolve
 
@@ -121,7 +121,7 @@ def sample(rows, n, seed):
     "At most `n` rows, drawn with `seed`, in their order."
     return rows if len(rows) <= n else rows.sample(n, random_state=seed).sort_index()
 
-# %% ../../nbs/core/errors.ipynb #71ee5ddf
+# %% ../../nbs/core/errors.ipynb #2bb4764a
 @picture
 def plot_actual_predicted(rows, champion, unit, note=None, synthetic=False):
     "Actual against predicted in the test years, on axes that are logarithmic, or linear near zero where values may be negative."
@@ -135,7 +135,7 @@ def plot_actual_predicted(rows, champion, unit, note=None, synthetic=False):
     if signed_axis: ax.set_xscale("symlog", linthresh=near), ax.set_yscale("symlog", linthresh=near)
     else: ax.set(xscale="log", yscale="log")
     ax.axline((low, low), (high, high), color=COLORS["muted"], linewidth=1.2, linestyle="--", zorder=3)
-    ax.scatter(known[champion], known["target"], s=14, alpha=0.45, color=color("prediction"), linewidth=0)
+    ax.scatter(known[champion], known["target"], s=14, alpha=0.45, color=look(champion)[0], linewidth=0)
     ax.set(xlabel=f"predicted ({unit})", ylabel=f"actual ({unit})")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(lambda v, p: in_unit(v, unit))
@@ -151,7 +151,7 @@ def _thin(ax, near, low, high):
     ticks = [t for t in ticks if 1.3 * low <= t <= 1.3 * high or t == 0]
     for axis in (ax.xaxis, ax.yaxis): axis.set_ticks(ticks), axis.set_ticks([], minor=True)
 
-# %% ../../nbs/core/errors.ipynb #072488f8
+# %% ../../nbs/core/errors.ipynb #7ed6ef35
 @picture
 def plot_residuals(rows, champion, unit, note=None, synthetic=False, parts=12):
     "How far off forecasts are: their spread beside the last value's, and whether it leans for small or large forecasts."
@@ -164,15 +164,15 @@ def plot_residuals(rows, champion, unit, note=None, synthetic=False, parts=12):
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.9), gridspec_kw=dict(width_ratios=(1, 1.25)))
     bins = np.linspace(-edge, edge, 41)
     left.hist(before, bins=bins, color=color("last_value"), label="last value")
-    left.hist(off, bins=bins, histtype="step", linewidth=2, color=color("prediction"), label=words(champion))
+    left.hist(off, bins=bins, histtype="step", linewidth=2, color=look(champion)[0], label=words(champion))
     left.set(xlabel="outcome above forecast (% of the forecast)", ylabel="forecasts")
     left.xaxis.set_major_formatter(percent)
     left.locator_params(axis="x", nbins=4)
     left.legend(loc="upper left", bbox_to_anchor=(0, 1.16), ncols=2, fontsize=9, columnspacing=1, handlelength=1.4)
     group = pd.qcut(size.rank(method="first"), min(parts, max(len(size) // 20, 1)), labels=False)
     bands = pd.DataFrame(dict(at=size, off=off, group=group)).groupby("group").agg(at=("at", "median"), low=("off", lambda v: v.quantile(0.1)), mid=("off", "median"), high=("off", lambda v: v.quantile(0.9)))
-    right.fill_between(bands["at"], bands["low"], bands["high"], color=color("prediction"), alpha=0.22, linewidth=0, label="middle 80 %")
-    right.plot(bands["at"], bands["mid"], color=color("prediction"), marker="^", label="median")
+    right.fill_between(bands["at"], bands["low"], bands["high"], color=look(champion)[0], alpha=0.22, linewidth=0, label="middle 80 %")
+    right.plot(bands["at"], bands["mid"], color=look(champion)[0], marker=look(champion)[1], label="median")
     right.axhline(0, color="#333333", linewidth=0.8)
     right.set(xscale="log", xlabel=f"size of the forecast ({unit})")
     if bands["at"].max() < 100 * bands["at"].min(): right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -206,7 +206,7 @@ def by_volume(rows, champion, groups=5):
     return table.groupby("group").agg(rows=("champion", "size"), smallest=("volume", "min"), largest=("volume", "max"),
                                       champion=("champion", "median"), last_value=("last_value", "median")).reset_index()
 
-# %% ../../nbs/core/errors.ipynb #8027df14
+# %% ../../nbs/core/errors.ipynb #06d1848d
 @picture
 def plot_by_volume(table, champion, measure, note=None, synthetic=False):
     "The table of `by_volume` as lines; `measure` names the volume."
@@ -214,7 +214,7 @@ def plot_by_volume(table, champion, measure, note=None, synthetic=False):
     figure, ax = plt.subplots(figsize=(WIDTH, 3.8))
     table = table[table["group"] > 0]
     at = np.arange(len(table))
-    for name, column, rgb, marker, dash in ((words(champion), "champion", color("prediction"), MARKERS["prediction"], "-"), (words("last_value"), "last_value", color("last_value"), MARKERS["last_value"], "--")):
+    for name, column, rgb, marker, dash in ((words(champion), "champion", *look(champion), "-"), (words("last_value"), "last_value", color("last_value"), MARKERS["last_value"], "--")):
         ax.plot(at, table[column], color=rgb, marker=marker, linestyle=dash, label=name)
     ax.set_xticks(at, [f"{thousands(a)} to {thousands(b)}" for a, b in zip(table["smallest"], table["largest"])])
     ax.set(xlabel=measure, ylabel="median error (% of the actual)", ylim=(0, None))
@@ -252,7 +252,7 @@ def errors_by(rows, key, champion, baseline):
                                   share_baseline=total["other"] / total["size"], bias=total["error"] / total["size"], gain=1 - np.sqrt(total["sse"] / total["other_sse"])))
     return table.loc[total["sse"].sort_values(ascending=False, kind="stable").index].reset_index()
 
-# %% ../../nbs/core/errors.ipynb #52db07b7
+# %% ../../nbs/core/errors.ipynb #a4bb1574
 @picture
 def plot_by_family(table, champion, baseline, note=None, synthetic=False, least=30, most=16):
     "Error by DRG family, from `errors_by`: the families with the most rows, the worst on top."
@@ -263,7 +263,7 @@ def plot_by_family(table, champion, baseline, note=None, synthetic=False, least=
     at = np.arange(len(table))
     ax.hlines(at, table["share"], table["share_baseline"], color=COLORS["grid"], linewidth=2.5)
     ax.plot(table["share_baseline"], at, linestyle="none", marker="s", color=color("last_value"), label=words(baseline))
-    ax.plot(table["share"], at, linestyle="none", marker=MARKERS["prediction"], markersize=7, color=color("prediction"), label=words(champion))
+    ax.plot(table["share"], at, linestyle="none", marker=look(champion)[1], markersize=7, color=look(champion)[0], label=words(champion))
     ax.set_yticks(at, [f"{g} ({n:,})" for g, n in zip(table["group"], table["rows"])], fontsize=9)
     ax.set(xlabel="mean error (% of the actual); in brackets: forecasts", xlim=(0, None))
     ax.xaxis.set_major_formatter(percent)

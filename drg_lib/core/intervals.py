@@ -6,7 +6,7 @@
 __all__ = ['LEVELS', 'LEAST', 'bound_names', 'pair_volume', 'to_scale', 'from_scale', 'choose_scale', 'gap_power', 'calibrate',
            'bounds', 'coverage', 'intervals_of', 'coverage_table', 'plot_coverage']
 
-# %% ../../nbs/core/intervals.ipynb #07be532c
+# %% ../../nbs/core/intervals.ipynb #c9f4a7aa
 import warnings
 
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 
 from .families import drg_family
 from .metrics import volume_edges, volume_group
-from .plotting import MARKERS, WIDTH, color, message, percent, picture, thousands
+from .plotting import WIDTH, color, look, message, percent, picture, thousands
 from .schema import DataError
 
 # %% ../../nbs/core/intervals.ipynb #10e6c2dc
@@ -216,13 +216,15 @@ def intervals_of(rows, champion, levels=LEVELS, groups=5):
     test = rows[(rows["split"] == "test") & rows["prediction"].notna()].reset_index(drop=True)
     return calibration, test.join(bounds(calibration, test["prediction"], test["gap"], test["volume"]))
 
-# %% ../../nbs/core/intervals.ipynb #7bf913cb
+# %% ../../nbs/core/intervals.ipynb #3e1a2299
 def coverage_table(test, calibration, grouper="apr"):
     """Coverage and width overall, by year, by volume and by DRG family.
 
     Parameters
     ----------
-    test, calibration
+    champion : str
+        The model, for its colour.
+    calibration
         From `intervals_of`.
     grouper : str
         System of the DRG codes.
@@ -240,14 +242,16 @@ def coverage_table(test, calibration, grouper="apr"):
     table = pd.concat([p.assign(group=p["group"].map(ranges) if (p["by"] == "volume").all() else p["group"].astype("str")) for p in parts], ignore_index=True)
     return table[["by", "group", "level", "rows", "coverage", "width", "width_mean"]]
 
-# %% ../../nbs/core/intervals.ipynb #c5297bae
+# %% ../../nbs/core/intervals.ipynb #51706114
 @picture
-def plot_coverage(test, calibration, table, curve, note=None, synthetic=False):
+def plot_coverage(champion, calibration, table, curve, note=None, synthetic=False):
     """Left: what was promised against what was held; right: the widest level by volume group.
 
     Parameters
     ----------
-    test, calibration
+    champion : str
+        The model, for its colour.
+    calibration
         From `intervals_of`.
     table : DataFrame
         From `coverage_table`.
@@ -258,12 +262,12 @@ def plot_coverage(test, calibration, table, curve, note=None, synthetic=False):
     level = calibration["levels"][-1]
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 4.2), gridspec_kw=dict(width_ratios=(1, 1.15)))
     left.plot([0, 1], [0, 1], color=color("actual"), linestyle="--", linewidth=1.2)
-    left.plot(curve["level"], curve["coverage"], color=color("prediction"), marker=MARKERS["prediction"])
+    left.plot(curve["level"], curve["coverage"], color=look(champion)[0], marker=look(champion)[1])
     left.set(xlabel="promised share", ylabel="share of test outcomes inside", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     for axis in (left.xaxis, left.yaxis): axis.set_major_formatter(percent)
     own = table[(table["by"] == "volume") & (table["level"] == level)]
     at = np.arange(len(own))
-    bars = right.bar(at, own["coverage"], color=color("prediction"), width=0.66)
+    bars = right.bar(at, own["coverage"], color=look(champion)[0], width=0.66)
     right.bar_label(bars, [percent(c) for c in own["coverage"]], label_type="center", fontsize=9, color="white")
     right.axhline(level, color=color("actual"), linestyle="--", linewidth=1.2)
     right.set_xticks(at, [g.replace(" to ", "\nto ") for g in own["group"]], fontsize=9)

@@ -165,9 +165,9 @@ def find_version(version, data_dir):
     held = [f for f in folders if resolve(f).joinpath(f"{version}.parquet").is_file() and resolve(f).joinpath(f"{version}.json").is_file()]
     return max(held, key=lambda f: resolve(f).joinpath(f"{version}.parquet").stat().st_mtime) if held else None
 
-# %% ../../nbs/core/versions.ipynb #2c47d862
+# %% ../../nbs/core/versions.ipynb #fe2efb53
 def show_source(source):
-    """Say in the running notebook where its data come from; made-up data say so in bold.
+    """Say in the running notebook where its data come from; made-up data say so in bold. Tables after it show four figures of a number.
 
     Parameters
     ----------
@@ -176,6 +176,7 @@ def show_source(source):
     """
     from IPython.display import Markdown, display
     made_up = "**Synthetic data.** No row is real. " if source.get("synthetic") else ""
+    pd.options.display.float_format = lambda v: f"{v:,.0f}" if abs(v) >= 9999.5 else f"{v:.0f}" if abs(v) >= 1000 else f"{v:.4g}"
     if source.get("title"): display(Markdown(f"> {made_up}Source: {source['title']}."))
 
 # %% ../../nbs/core/versions.ipynb #38d6f821
