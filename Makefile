@@ -41,7 +41,7 @@ run: $(READY) ## run the pipeline: make run [SOURCE=medicare_csv DATA=file.csv.g
 
 test: $(READY) ## run the tests
 	@echo "Running the tests"
-	@python -m pytest --numprocesses=auto --dist=loadfile
+	@python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 	@echo "All tests passed; what was skipped is listed above with its reason. Next: make run"
 
 docs: $(READY) ## build the site into build/site and, at a terminal, show it at http://localhost:8000

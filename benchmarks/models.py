@@ -183,9 +183,10 @@ def compare(table, meta, models, arguments, folder):
     test = rows[rows["split"] == "test"]
     forecasts = {b: v for b, v in baseline_forecasts(history, test.drop(columns="target")).items()}
     forecasts |= {name: p.set_index(["year", "facility_id", "apr_drg_code"])["prediction"].reindex(pd.MultiIndex.from_frame(test[["year", "facility_id", "apr_drg_code"]])).to_numpy() for name, p in held.items()}
+    others = []
     if arguments.autogluon:
-        keyed = table.assign(target=table["target"])
-        for name, made in autogluon(keyed, meta, arguments.seconds, folder).items():
+        others = ["autogluon", "autogluon on the change"]
+        for name, made in autogluon(table, meta, arguments.seconds, folder).items():
             forecasts[name] = pd.Series(made.to_numpy(), pd.MultiIndex.from_frame(table.loc[made.index, ["year", "facility_id", "apr_drg_code"]])).reindex(
                 pd.MultiIndex.from_frame(test[["year", "facility_id", "apr_drg_code"]])).to_numpy()
     if arguments.keep: test.assign(**forecasts).to_parquet(Path(arguments.keep) / f"{meta['target']['name']}.parquet")
@@ -197,6 +198,8 @@ def compare(table, meta, models, arguments, folder):
         lines.append(dict(forecast=name + (" (champion)" if name == champion else ""), validation=losses.get(name, np.nan), **dict(zip(METRICS, scored[name])),
                           **{f"{m} less than {best}": r for m, r in zip(METRICS, ranges)}))
     show(f"{meta['target']['name']}: test year{'s' if len(meta['test_years']) > 1 else ''} {', '.join(map(str, meta['test_years']))}, {len(test):,} rows; ranges: paired bootstrap over facilities, 95 %", lines)
+    for other in others:
+        print(f"{champion} against {other}: " + "; ".join(f"{m} less by {1 - a / b:+.1%} ({r})" for m, a, b, r in zip(METRICS, scored[champion], scored[other], gains(test, forecasts[champion], forecasts[other]))))
     beaten = all(scored[champion][i] < scored[b][i] for i in range(3) for b in BASELINES)
     print(f"{champion} {'beats' if beaten else 'does not beat'} every baseline on {', '.join(METRICS)}")
 

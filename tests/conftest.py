@@ -79,6 +79,14 @@ def commit(project, message, *first):
     run(project, "git", "commit", "-qm", message)
 
 
+# The files that build something or take long, the longest first, so that no test process waits for another's build or stays alone at the end.
+FIRST = ["test_real_data.py", "test_pipeline.py", "test_guide.py", "test_modeling.py", "test_lab.py", "test_site.py", "test_leakage.py", "test_storage.py"]
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+
+
 def build_once(tmp_path_factory, name, *choices):
     """A project whose pipeline ran, made by the first test process that asks; `repro.log` is what dvc said."""
     base = tmp_path_factory.getbasetemp()
