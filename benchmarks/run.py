@@ -3,6 +3,8 @@
 transform  v1 to v12 at 1.08 million synthetic rows against Python functions per group and per pair (timed on a sample and
            scaled up by groups) and against reading the CSV and writing it once as Parquet
 memory     peak memory of each data stage run by drg-run on those rows
+sources    time and peak memory of each source at 1.2 million rows: CSV, the API (a service of this process), a database (SQLite, or the
+           one that DRG_LIB_BENCH_DATABASE_URL names, whose table sparcs_cost is replaced), single stays
 repro      `dvc repro` with nothing to do, in the project as it stands (after `make run`)
 runner     drg-run against the bare papermill command on an empty notebook
 explorer   the explorer of 231 hospitals and 300 DRGs: size, and time to the first view in Chromium
@@ -144,6 +146,56 @@ def memory(scale, folder):
     print(f"  ingestion streams: at scale {larger:g} it takes {seconds:.0f} s and {megabytes:,.0f} MB (at most 4,000 at any scale); later stages read the whole table")
 
 
+def serve_rows(frame):
+    "The address of a service that hands out `frame` as the Socrata API does: a count, and pages in a stable order."
+    import http.server
+    import threading
+    from urllib.parse import parse_qs
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            query = {name: values[0] for name, values in parse_qs(self.path.partition("?")[2]).items()}
+            first = int(query.get("$offset", 0))
+            body = json.dumps([{"count": str(len(frame))}]) if query.get("$select") == "count(*)" else frame.iloc[first : first + int(query["$limit"])].to_json(orient="records")
+            self.send_response(200)
+            for name, value in {"X-SODA2-Fields": json.dumps(list(frame)), "X-SODA2-Truth-Last-Modified": "Mon, 16 Sep 2024 23:13:03 GMT", "Content-Length": len(body.encode())}.items():
+                self.send_header(name, str(value))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *arguments): pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}/rows.json"
+
+
+def sources(scale, folder):
+    import pandas as pd
+    import sqlalchemy as sa
+    from drg_lib.core.config import as_dict, compose
+    from drg_lib.ingestion import read_source
+    frame = read_source(as_dict(compose(["data_sources=synthetic", f"data_sources.scale={1.11 * scale}", "data_sources.vintage=2024"]).data_sources))
+    csv, stays = folder / "rows.csv", folder / "stays.csv"
+    frame.to_csv(csv, index=False)
+    frame.rename(columns={"Year": "Discharge Year", "Facility Id": "Permanent Facility Id", "Mean Charge": "Total Charges", "Mean Cost": "Total Costs"})[
+        ["Discharge Year", "Permanent Facility Id", "Facility Name", "APR DRG Code", "APR Severity of Illness Code", "APR DRG Description", "Total Charges", "Total Costs"]].to_csv(stays, index=False)
+    frame.columns = [c.lower().replace(" ", "_") for c in frame]
+    url = os.environ.get("DRG_LIB_BENCH_DATABASE_URL") or f"sqlite:///{folder}/rows.db"
+    with sa.create_engine(url).begin() as connection: frame.to_sql("sparcs_cost", connection, index=False, if_exists="replace", chunksize=50_000)
+    kept, os.environ["DRG_LIB_DATABASE_URL"] = os.environ.get("DRG_LIB_DATABASE_URL"), url
+    asked = {"sparcs_csv": [f"data_sources.path={csv}"], "sparcs_api": [f"data_sources.url={serve_rows(frame)}", f"data_sources.download_dir={folder}/download"],
+             "database": [], "sparcs_discharges": [f"data_sources.path={stays}"]}
+    rows = []
+    for source, overrides in asked.items():
+        seconds, megabytes = peak_of(["drg-run", "stage=ingestion", f"data_sources={source}", *overrides, f"paths.data={folder}/{source}", f"paths.runs={folder}/runs", f"paths.results={folder}/results"], ROOT)
+        rows.append([f"{source} ({url.partition(':')[0]})" if source == "database" else source, f"{pd.read_parquet(folder / source / 'v0.parquet', columns=[]).shape[0]:,}", f"{seconds:.1f}", f"{megabytes:,.0f}"])
+    if kept is None: del os.environ["DRG_LIB_DATABASE_URL"]
+    else: os.environ["DRG_LIB_DATABASE_URL"] = kept
+    table(f"Ingestion of {len(frame):,} rows (synthetic data) by source", ["source", "rows of v0", "seconds", "peak MB"], rows)
+    print(f"  largest peak {max(float(r[3].replace(',', '')) for r in rows):,.0f} MB (at most 2,000)")
+
+
 def repro(scale, folder):
     times = [timed(lambda: subprocess.run(["dvc", "repro"], cwd=ROOT, capture_output=True, text=True)) for _ in range(4)]
     if "up to date" not in times[-1][1].stdout: return print("\nrepro: there is something to do; run `make run` first")
@@ -180,7 +232,7 @@ def explorer(scale, folder):
 
 
 def main():
-    parts = dict(transform=transform, memory=memory, repro=repro, runner=runner, explorer=explorer)
+    parts = dict(transform=transform, memory=memory, sources=sources, repro=repro, runner=runner, explorer=explorer)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1.0, help="size of the synthetic source; 1.0 is 1.08 million rows")
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts), help="which tables to make")
