@@ -29,7 +29,7 @@ GROUPS = {  # what the ablation takes away: preparation overrides and feature pa
     "trends of facility and DRG": dict(drop=["lag_facility_trend_*", "lag_drg_trend_*"]),
     "case mix of the facility": dict(drop=["lag_facility_case_mix"]),
     "charge-to-cost (or payment) ratio": dict(drop=["*charge_to_*"]),
-    "size quintile and DRG share of the facility": dict(drop=["*yearly_discharge_bin", "*ratio_drg_facility*"]),
+    "size quintile and DRG share of the facility": dict(drop=["*_yearly_discharge_bin", "*_ratio_drg_facility_vs_year"]),
     "other money columns": None,  # of the target; filled in below
     "years since the last value": dict(drop=["lag_gap_years"], preparation={"gap_power": 0.0}),
     "severity mix": dict(drop=["*share_severity*"]),
@@ -83,7 +83,7 @@ def show(title, rows):
 
 
 def ablation(table, meta, models, seed):
-    "Validation loss of each model, and how much it rises without a group of features."
+    "Validation loss of each model, and how much it rises without a group of features; of a group that the config leaves out, how much lower it would be with it."
     from drg_lib.core.forecaster import PREPARATION
     from drg_lib.modeling import fold_rows, make_forecaster, relative_loss
     column = meta["target"]["column"]
@@ -92,17 +92,22 @@ def ablation(table, meta, models, seed):
 
     def loss(config, change):
         preparation = dict(config["preparation"]) | change.get("preparation", {})
-        preparation["drop"] = [*preparation.get("drop", PREPARATION["drop"]), *change.get("drop", [])]
+        out = list(preparation.get("drop", PREPARATION["drop"]))
+        preparation["drop"] = [p for p in out if p not in change["drop"]] if left_out(config, change) else [*out, *change.get("drop", [])]
         return np.mean([relative_loss(v, make_forecaster(config | {"preparation": preparation}, meta, {}, seed, 1).fit(t).predict(v), meta["target"]["loss"])
                         for t, v in (fold_rows(table, fold) for fold in meta["folds"])])
+
+    def left_out(config, change): return bool(change.get("drop")) and set(change["drop"]) <= set(config["preparation"].get("drop", PREPARATION["drop"]))
 
     configs = {name: config_of("models", name) for name in models}
     whole = {name: loss(c, {}) for name, c in configs.items()}
     rows = [dict(without="nothing", **whole)]
     for group, change in groups.items():
         if any(k in change for k in ("preparation",)) or any(matches(f, change["drop"]) for f in meta["features"]):
-            rows.append(dict(without=group, **{name: loss(c, change) - whole[name] for name, c in configs.items()}))
-    show(f"{meta['target']['name']}: validation loss, and what is lost without a group of features (above 0: it helps)", rows)
+            unused = left_out(next(iter(configs.values())), change)
+            rows.append(dict(without=group + (" (left out by the config: measured by adding it)" if unused else ""),
+                             **{name: (loss(c, change) - whole[name]) * (-1 if unused else 1) for name, c in configs.items()}))
+    show(f"{meta['target']['name']}: validation loss, and what a group of features takes off it (above 0: it helps)", rows)
 
 
 def matches(name, patterns):
