@@ -124,7 +124,7 @@ def read_header(path, source):
 def _truncated(path, error):
     return DataError(f"{path}: the compressed file ends early or is damaged ({error}). Remedy: download it again.")
 
-# %% ../nbs/0_ingestion.ipynb #7b5fe1b2
+# %% ../nbs/0_ingestion.ipynb #b585f1f2
 class CheckedLines:
     """The bytes of an open CSV file; reading them raises `DataError`, with the row, at the first line that is not whole.
 
@@ -159,6 +159,9 @@ class CheckedLines:
         ends, quotes = np.flatnonzero(text == 10)[1:], np.flatnonzero(text == 34)
         odd = np.flatnonzero(np.diff(np.searchsorted(quotes, ends), prepend=0) % 2)
         opening, closing = quotes[::2], quotes[1::2]
+        returns = np.flatnonzero((text[:-1] == 13) & (text[1:] != 10))
+        within = returns[np.searchsorted(quotes, returns) % 2 == 1]
+        if len(within): self._refuse(lines, int(within[0]) - 1, "has a line break within a quoted field", "put the field on one line")
         if not len(odd):
             stray = np.r_[opening[~np.isin(text[opening - 1], BESIDE_QUOTES)], closing[~np.isin(text[closing + 1], BESIDE_QUOTES)]]
             if len(stray): self._refuse(lines, int(stray.min()) - 1, "has a quote in the middle of a field", "put the whole field in quotes and double those within")

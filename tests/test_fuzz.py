@@ -313,7 +313,9 @@ def other_order_of_rows(f):
 def european_numbers(f):
     turn = str.maketrans(",.", ".,")
     for row in f.rows:
-        for name in MONEY: row[f.at(name)] = f"{float(row[f.at(name)].replace(',', '')):,.2f}".translate(turn)
+        for name in MONEY:
+            text = row[f.at(name)].replace(",", "")
+            if re.fullmatch(r"[0-9.]+", text): row[f.at(name)] = f"{float(text):,.2f}".translate(turn)
     return f.refuse("row 1 of the file")
 
 
@@ -574,6 +576,8 @@ def damage(seed):
     if len({level for level, _ in chosen}) < len(chosen): chosen = chosen[:1] if chosen[0][0] != "cells" else chosen
     verdicts = [MUTATIONS[level][name](f) for level, name in chosen if applies(f, name)]
     verdict = REFUSED if REFUSED in verdicts else EITHER if EITHER in verdicts else RIGHT
+    whole = File(random.Random(seed))
+    if f.as_bytes() == whole.as_bytes(): f, verdict = whole, RIGHT  # the second damage undid the first
     return f, " and ".join(name for _, name in chosen), verdict, len(chosen)
 
 

@@ -14,15 +14,15 @@ from ..core.columns import match_columns
 from ..core.keys import group_starts, key_codes
 from ..core.schema import DESCRIPTIONS, KEYS, SEVERITY, SEVERITY_CODES, DataError
 
-# %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #24438fb0
+# %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #033dd3ca
 TEXTS = ("facility_id", "apr_drg_code", *DESCRIPTIONS)
 YEARS = (1980, 2100)  # SPARCS began in 1979; later than 2100 is a misprint
 ID_FORMS = {  # the form, what it is, the remedy
-    "facility_id": (r"[A-Za-z]*\d[A-Za-z\d]*", "a facility id (digits, perhaps with letters)", "correct the id"),
-    "apr_drg_code": (r"\d{3}", "a DRG code of up to three digits", "correct the code"),
+    "facility_id": (r"[A-Za-z]*[0-9][A-Za-z0-9]*", "a facility id (digits, perhaps with letters)", "correct the id"),
+    "apr_drg_code": (r"[0-9]{3}", "a DRG code of up to three digits", "correct the code"),
 }
 MISSING = ("", "NA")
-THOUSANDS = r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?"
+THOUSANDS = r"[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?"
 
 # %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #478897f1
 def parse_numbers(column):
@@ -82,7 +82,7 @@ def clean_text(column, normalise=None):
     places = np.r_[places, -1]  # the last place is for the code -1, missing
     return pd.Series(pd.Categorical.from_codes(places[codes], categories), index=column.index)
 
-# %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #3b347e8b
+# %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #9941322d
 def clean_ids(ids, width=None):
     """Identifiers as published, without what a spreadsheet adds: `1,458` and `1458.0` are `1458`.
 
@@ -96,8 +96,8 @@ def clean_ids(ids, width=None):
     -------
     Series of str
     """
-    digits = ids.str.fullmatch(r"(\d+|\d{1,3}(,\d{3})+)(\.0+)?").fillna(False)
-    bare = ids.str.replace(r"\.0+$", "", regex=True).str.replace(",", "", regex=False).str.replace(r"^0+(?=\d)", "", regex=True)
+    digits = ids.str.fullmatch(r"([0-9]+|[0-9]{1,3}(,[0-9]{3})+)(\.0+)?").fillna(False)
+    bare = ids.str.replace(r"\.0+$", "", regex=True).str.replace(",", "", regex=False).str.replace(r"^0+(?=[0-9])", "", regex=True)
     return ids.where(~digits, bare if width is None else bare.str.zfill(width))
 
 # %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #ac19c43f

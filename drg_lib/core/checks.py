@@ -84,11 +84,11 @@ class Rule:
     missing: bool = True
     says: str = "finite numbers"
 
-# %% ../../nbs/core/checks.ipynb #feed9645
+# %% ../../nbs/core/checks.ipynb #9e2f736e
 RULES = (
     Rule("year", YEAR, 1980, 2100, missing=False, says="calendar years from 1980 to 2100"),
-    Rule("facility_id", TEXT, form=r"[A-Za-z]*\d[A-Za-z\d]*", missing=False, says="facility ids"),
-    Rule("apr_drg_code", TEXT, form=r"\d{3}", missing=False, says="DRG codes of three digits"),
+    Rule("facility_id", TEXT, form=r"[A-Za-z]*[0-9][A-Za-z0-9]*", missing=False, says="facility ids"),
+    Rule("apr_drg_code", TEXT, form=r"[0-9]{3}", missing=False, says="DRG codes of three digits"),
     Rule(SEVERITY, CODE, allowed=SEVERITY_CODES, missing=False, says="severities of illness from 0 to 4"),
     Rule("|".join(DESCRIPTIONS), TEXT, says="text"),
     Rule("discharges", low=1, high="largest_discharges", says="1 discharge or more"),

@@ -45,7 +45,7 @@ def discharge_files(path):
     if not files: raise DataError(f"{path}: the folder holds no .csv, .csv.gz or .zip file. Remedy: put the downloaded files there, one a year, or name one file.")
     return files
 
-# %% ../../nbs/core/source_discharges.ipynb #c86ef1d7
+# %% ../../nbs/core/source_discharges.ipynb #12e78c90
 DRGS, SEVERITIES = 1000, len(SEVERITY_CODES)  # codes from 0 on, as many as a cell's number has room for
 
 
@@ -78,7 +78,7 @@ def sort_out(stays):
 def _facilities(column):
     codes, distinct = pd.factorize(column)
     ids = clean_ids(pd.Series(distinct, dtype="str").str.strip())
-    return ids.to_numpy(dtype=object)[codes], ~ids.str.fullmatch(r"\d+").to_numpy(dtype=bool)[codes]
+    return ids.to_numpy(dtype=object)[codes], ~ids.str.fullmatch(r"[0-9]+").to_numpy(dtype=bool)[codes]
 
 # %% ../../nbs/core/source_discharges.ipynb #59948697
 LABELS = {  # description: the part of the cell that it describes
