@@ -157,43 +157,34 @@ def autogluon(table, meta, seconds, folder):
 
 
 def compare(table, meta, models, arguments, folder):
-    from drg_lib.core.baselines import BASELINES, baseline_forecasts
-    from drg_lib.core.blend import blend_loss, blended, fit_blend
-    from drg_lib.modeling import fit_and_predict, relative_loss, tune
+    from drg_lib.core.baselines import BASELINES
+    from drg_lib.core.blend import mean_loss
+    from drg_lib.core.intervals import coverage, intervals_of
+    from drg_lib.core.schema import KEYS
+    from drg_lib.evaluation import add_blend, with_history
+    from drg_lib.modeling import fit_and_predict, tune
     loss, held, losses = meta["target"]["loss"], {}, {}
     for name in models:
         begun, config = (time.time(), time.process_time()), config_of("models", name)
         study = tune(table, meta, config, Path(folder) / f"{meta['target']['name']}-{name}.db", arguments.n_trials, None, arguments.seed, arguments.n_jobs, arguments.max_rows)
         _, held[name], losses[name] = fit_and_predict(table, meta, config, study.best_params, arguments.seed, arguments.n_jobs)
         print(f"{meta['target']['name']} {name}: {time.time() - begun[0]:.0f} s wall, {time.process_time() - begun[1]:.0f} s CPU, {json.dumps({k: round(v, 4) for k, v in study.best_params.items()})}", flush=True)
-    past = {name: p[p["split"] == "validation"] for name, p in held.items()}
+    rows = with_history(held[models[0]].drop(columns="prediction").assign(**{name: p["prediction"] for name, p in held.items()}), table)
     if len(models) > 1:
-        weights, losses["blend"] = fit_blend(past, loss), blend_loss(past, loss)
+        rows, weights, losses["blend"] = add_blend(rows, models, loss)
         print("weights of the blend:", json.dumps(weights))
-        made = blended(weights, {name: p["prediction"] for name, p in held.items()})
-        held["blend"] = held[models[0]].assign(prediction=made)
     champion = min(losses, key=losses.get)
-
-    history = table[table["split"] != "test"]
-    rows = held[models[0]].merge(table[["year", "facility_id", "apr_drg_code", "two_year_mean"]], on=["year", "facility_id", "apr_drg_code"])
-    baseline_losses = {b: [] for b in BASELINES}
-    for fold in meta["folds"]:
-        own = rows[rows["year"] == fold["validate"]]
-        made = baseline_forecasts(table[table["year"].isin(fold["train"])], own.drop(columns="target"))
-        for b in BASELINES: baseline_losses[b].append(relative_loss(own, made[b], loss))
-    losses |= {b: float(np.mean(v)) for b, v in baseline_losses.items()}
+    past, test = rows[rows["split"] == "validation"], rows[rows["split"] == "test"]
+    names = [*BASELINES, *losses]
+    losses |= {b: mean_loss(past, past[b], loss) for b in BASELINES}
     if arguments.validation_only:
         show(f"{meta['target']['name']}: validation loss (1 = last value), champion {champion}", [dict(forecast=n, loss=v) for n, v in sorted(losses.items(), key=lambda x: x[1])])
         return
-    test = rows[rows["split"] == "test"]
-    forecasts = {b: v for b, v in baseline_forecasts(history, test.drop(columns="target")).items()}
-    forecasts |= {name: p.set_index(["year", "facility_id", "apr_drg_code"])["prediction"].reindex(pd.MultiIndex.from_frame(test[["year", "facility_id", "apr_drg_code"]])).to_numpy() for name, p in held.items()}
-    others = []
+    forecasts, others = {name: test[name].to_numpy() for name in names}, []
     if arguments.autogluon:
-        others = ["autogluon", "autogluon on the change"]
+        others, keys = ["autogluon", "autogluon on the change"], pd.MultiIndex.from_frame(test[KEYS])
         for name, made in autogluon(table, meta, arguments.seconds, folder).items():
-            forecasts[name] = pd.Series(made.to_numpy(), pd.MultiIndex.from_frame(table.loc[made.index, ["year", "facility_id", "apr_drg_code"]])).reindex(
-                pd.MultiIndex.from_frame(test[["year", "facility_id", "apr_drg_code"]])).to_numpy()
+            forecasts[name] = pd.Series(made.to_numpy(), pd.MultiIndex.from_frame(table.loc[made.index, KEYS])).reindex(keys).to_numpy()
     if arguments.keep: test.assign(**forecasts).to_parquet(Path(arguments.keep) / f"{meta['target']['name']}.parquet")
     scored = {name: errors(test, made) for name, made in forecasts.items()}
     best = min(BASELINES, key=lambda b: scored[b][0])
@@ -205,6 +196,8 @@ def compare(table, meta, models, arguments, folder):
     show(f"{meta['target']['name']}: test year{'s' if len(meta['test_years']) > 1 else ''} {', '.join(map(str, meta['test_years']))}, {len(test):,} rows; ranges: paired bootstrap over facilities, 95 %", lines)
     for other in others:
         print(f"{champion} against {other}: " + "; ".join(f"{m} less by {1 - a / b:+.1%} ({r})" for m, a, b, r in zip(METRICS, scored[champion], scored[other], gains(test, forecasts[champion], forecasts[other]))))
+    covered = coverage(intervals_of(rows, champion)[1])
+    print(f"{champion}: " + "; ".join(f"{100 * level:.0f} % intervals held {share:.1%} (width {100 * width:.1f} % of the forecast)" for level, share, width in zip(covered["level"], covered["coverage"], covered["width"])))
     beaten = all(scored[champion][i] < scored[b][i] for i in range(3) for b in BASELINES)
     print(f"{champion} {'beats' if beaten else 'does not beat'} every baseline on {', '.join(METRICS)}")
 

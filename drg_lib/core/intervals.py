@@ -216,15 +216,13 @@ def intervals_of(rows, champion, levels=LEVELS, groups=5):
     test = rows[(rows["split"] == "test") & rows["prediction"].notna()].reset_index(drop=True)
     return calibration, test.join(bounds(calibration, test["prediction"], test["gap"], test["volume"]))
 
-# %% ../../nbs/core/intervals.ipynb #3e1a2299
+# %% ../../nbs/core/intervals.ipynb #7bf913cb
 def coverage_table(test, calibration, grouper="apr"):
     """Coverage and width overall, by year, by volume and by DRG family.
 
     Parameters
     ----------
-    champion : str
-        The model, for its colour.
-    calibration
+    test, calibration
         From `intervals_of`.
     grouper : str
         System of the DRG codes.
