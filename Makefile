@@ -40,7 +40,7 @@ run: $(READY) ## run the pipeline: make run [SOURCE=medicare_csv DATA=file.csv.g
 	else echo "Choices (params.yaml):"; cat $(VENV)/choices; dvc repro; python -c "from drg_lib.core.summary import main; main()"; fi
 
 test: $(READY) ## run the tests
-	@echo "Running the tests"
+	@echo "Running the tests: for some minutes nothing shows while the pipeline is built on two sources, then a dot a test"
 	@python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 	@echo "All tests passed; what was skipped is listed above with its reason. Next: make run"
 
