@@ -72,7 +72,7 @@ def fold_rows(table, fold, max_rows=None, seed=0):
     if max_rows and len(train) > max_rows: train = train.sample(max_rows, random_state=seed).sort_index()
     return train, validate
 
-# %% ../nbs/5_modeling.ipynb #f3635f57
+# %% ../nbs/5_modeling.ipynb #64705847
 def open_study(name, path):
     "The Optuna study `name` in the SQLite file `path`, made when it is not there."
     warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are not drawn here
@@ -80,8 +80,9 @@ def open_study(name, path):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = resolve(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return optuna.create_study(study_name=name, storage=f"sqlite:///{path}", direction="minimize", load_if_exists=True,
-                               pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0))
+    with _locked(path.with_name(path.name + ".lock"), fcntl.LOCK_EX):  # two processes that made the tables at once would fail
+        return optuna.create_study(study_name=name, storage=f"sqlite:///{path}", direction="minimize", load_if_exists=True,
+                                   pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0))
 
 # %% ../nbs/5_modeling.ipynb #9128d1b5
 def finished(study):

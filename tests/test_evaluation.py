@@ -259,7 +259,7 @@ def pictures(forecasts, partition, synthetic=True):
     yield "by_volume", er.plot_by_volume(er.by_volume(rows, "catboost"), "catboost", "discharges in the last known year", note, synthetic)
     yield "by_family", er.plot_by_family(er.errors_by(rows, drg_family(rows["apr_drg_code"]), "catboost", "last_value"), "catboost", "last_value", note, synthetic)
     yield "importances", plot_importances(weights, "catboost", unit, note, synthetic)
-    yield "coverage", plot_coverage(held, calibration, coverage_table(held, calibration), coverage(held), note, synthetic)
+    yield "coverage", plot_coverage("blend", calibration, coverage_table(held, calibration), coverage(held), note, synthetic)
 
 
 def test_pictures_draw_without_warnings_and_say_synthetic(forecasts, partition, tmp_path):
