@@ -84,7 +84,7 @@ def verdict(errors, against, champion):
     text = f"{name} is {percent(row['gain'])} closer (RMSE) than the best baseline, {words(best)} ({span})"
     return text if row["low"] > 0 else text + ": not surely better"
 
-# %% ../../nbs/core/errors.ipynb #5bbb35fb
+# %% ../../nbs/core/errors.ipynb #355c9a31
 @picture
 def plot_errors(errors, against, champion, title, unit, note=None, synthetic=False):
     "Left: RMSE of each model and baseline, the best on top. Right: what each model removes of the best baseline's, with the range of the draws."
@@ -98,6 +98,7 @@ def plot_errors(errors, against, champion, title, unit, note=None, synthetic=Fal
     left.bar_label(bars, [in_unit(v, unit, 0) for v in table["rmse"]], padding=3, fontsize=9, color="#333333")
     left.set_yticks(at, [words(name, capital=True) + (" (champion)" if name == champion else "") for name in table["model"]])
     left.set(xlabel=f"RMSE in the test years ({unit})", xlim=(0, table["rmse"].max() * 1.2))
+    left.locator_params(axis="x", nbins=4)
     left.xaxis.set_major_formatter(lambda v, p: in_unit(v, unit, p))
     for y, name in zip(at, table["model"]):
         if name not in gains.index: continue
