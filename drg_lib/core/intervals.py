@@ -6,7 +6,7 @@
 __all__ = ['LEVELS', 'LEAST', 'bound_names', 'pair_volume', 'to_scale', 'from_scale', 'choose_scale', 'gap_power', 'calibrate',
            'bounds', 'coverage', 'intervals_of', 'coverage_table', 'plot_coverage']
 
-# %% ../../nbs/core/intervals.ipynb #c9f4a7aa
+# %% ../../nbs/core/intervals.ipynb #a6782b69
 import warnings
 
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 
 from .families import drg_family
 from .metrics import volume_edges, volume_group
-from .plotting import WIDTH, color, look, message, percent, picture, thousands
+from .plotting import WIDTH, color, lightness, look, message, percent, picture, thousands
 from .schema import DataError
 
 # %% ../../nbs/core/intervals.ipynb #10e6c2dc
@@ -240,7 +240,7 @@ def coverage_table(test, calibration, grouper="apr"):
     table = pd.concat([p.assign(group=p["group"].map(ranges) if (p["by"] == "volume").all() else p["group"].astype("str")) for p in parts], ignore_index=True)
     return table[["by", "group", "level", "rows", "coverage", "width", "width_mean"]]
 
-# %% ../../nbs/core/intervals.ipynb #51706114
+# %% ../../nbs/core/intervals.ipynb #57149065
 @picture
 def plot_coverage(champion, calibration, table, curve, note=None, synthetic=False):
     """Left: what was promised against what was held; right: the widest level by volume group.
@@ -266,7 +266,7 @@ def plot_coverage(champion, calibration, table, curve, note=None, synthetic=Fals
     own = table[(table["by"] == "volume") & (table["level"] == level)]
     at = np.arange(len(own))
     bars = right.bar(at, own["coverage"], color=look(champion)[0], width=0.66)
-    right.bar_label(bars, [percent(c) for c in own["coverage"]], label_type="center", fontsize=9, color="white")
+    right.bar_label(bars, [percent(c) for c in own["coverage"]], label_type="center", fontsize=9, color="white" if lightness(look(champion)[0]) < 140 else "#1a1a1a")
     right.axhline(level, color=color("actual"), linestyle="--", linewidth=1.2)
     right.set_xticks(at, [g.replace(" to ", "\nto ") for g in own["group"]], fontsize=9)
     right.set(xlabel="discharges of the pair in its last known year", ylabel=f"inside the {percent(level)} interval", ylim=(0, 1.05))
