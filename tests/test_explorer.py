@@ -112,7 +112,7 @@ def opened(browser, address):
         page.on("console", lambda m: complaints.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda e: complaints.append(str(e)))
         page.on("dialog", lambda d: (complaints.append("dialog"), d.dismiss()))
-        page.on("requestfailed", lambda r: complaints.append(f"failed: {r.url}"))
+        page.on("requestfailed", lambda r: complaints.append(f"failed: {r.url}: {r.failure}") if r.failure != "net::ERR_ABORTED" else None)  # broken off by leaving the page
         page.on("request", lambda r: complaints.append(f"outside: {r.url}") if not r.url.startswith((base.rsplit("/", 1)[0], "data:", "blob:")) else None)
         page.goto(base + fragment)
         page.wait_for_selector("#table tbody tr")

@@ -214,7 +214,8 @@ def tab(browser, site):
     page.on("console", lambda m: page.wrong.append(f"console: {m.text}") if m.type == "error" else None)
     page.on("pageerror", lambda e: page.wrong.append(f"error: {e}"))
     page.on("dialog", lambda d: (page.wrong.append(f"dialog: {d.message}"), d.dismiss()))
-    page.on("requestfailed", lambda r: page.wrong.append(f"failed: {r.url}"))
+    # a request that leaving its page broke off is no fault; a file that is not there answers with a status, below
+    page.on("requestfailed", lambda r: page.wrong.append(f"failed: {r.url}: {r.failure}") if r.failure != "net::ERR_ABORTED" else None)
     page.on("request", lambda r: page.wrong.append(f"outside: {r.url}") if not r.url.startswith((home, "data:", "blob:", "about:")) else None)
     page.on("response", lambda r: page.wrong.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
     yield page
