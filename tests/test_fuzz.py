@@ -576,6 +576,7 @@ def damage(seed):
     if len({level for level, _ in chosen}) < len(chosen): chosen = chosen[:1] if chosen[0][0] != "cells" else chosen
     verdicts = [MUTATIONS[level][name](f) for level, name in chosen if applies(f, name)]
     verdict = REFUSED if REFUSED in verdicts else EITHER if EITHER in verdicts else RIGHT
+    if verdict == REFUSED and len(chosen) > 1 and chosen[-1][1] == "cut": verdict = EITHER  # the cut may have taken the damaged row away; what is left is compared
     whole = File(random.Random(seed))
     if f.as_bytes() == whole.as_bytes(): f, verdict = whole, RIGHT  # the second damage undid the first
     return f, " and ".join(name for _, name in chosen), verdict, len(chosen)
