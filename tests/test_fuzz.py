@@ -356,7 +356,8 @@ def no_last_line_end(f):
 def cut(f):
     text = f.as_text()
     f.text = text[: f.draw.randrange(len(text))]
-    whole = f.text.count("\n") - 1
+    ended = f.text.count("\n")
+    whole = ended - 1 + (f.text.rpartition("\n")[2] == text.split("\n")[ended] != "")  # a last line may lack its end alone
     if max(whole, 0) < len(f.said): f.said, f.text_rows = f.said[: max(whole, 0)], whole
     return EITHER
 
