@@ -611,6 +611,16 @@ def judge(seed, folder):
     return name, "right"
 
 
+@pytest.mark.parametrize("column, text, words", [("Facility Name", '"Linden\rHospital, Inc"', "row 1 of the file: has a line break within a quoted field"), ("APR DRG Code", "٠٠٧", "'٠٠٧', which is not a DRG code")])
+def test_what_longer_runs_found_stays_refused(tmp_path, column, text, words):
+    f = File(random.Random(0))
+    (source, parameters), path = config(), tmp_path / f.name
+    row = [value.replace(",", "") for value in f.rows[0]]
+    row[f.at(column)] = text
+    path.write_text(",".join(f.header) + "\n" + ",".join(row) + "\n", encoding="utf-8", newline="")
+    with pytest.raises(DataError, match=re.escape(words)): sanitize_column_names(read_source(source | {"path": str(path)}), **parameters | {"source": path.name})
+
+
 def test_damaged_files_give_the_right_table_or_a_clear_error(tmp_path):
     outcomes = [judge(seed, tmp_path) for seed in range(CASES)]
     counts = collections.Counter(outcome for _, outcome in outcomes)
