@@ -37,7 +37,7 @@ $(READY): requirements.lock settings.ini setup.py
 run: $(READY) ## run the pipeline: make run [SOURCE=medicare_csv DATA=file.csv.gz]
 	@drg-choose $(if $(SOURCE),data_sources=$(SOURCE)) $(if $(DATA),data=$(DATA)) > $(VENV)/choices
 	@if dvc status --quiet 2>/dev/null; then echo "All is up to date: no input, config or notebook has changed. Forecast: data/forecast.parquet; reports: runs/"; \
-	else echo "Choices (params.yaml):"; cat $(VENV)/choices; dvc repro; python -c "from drg_lib.core.summary import main; main()"; fi
+	else echo "Choices (params.yaml):"; cat $(VENV)/choices; dvc repro; python -c "from drg_lib.pipeline.choices import print_summary; main()"; fi
 
 test: $(READY) ## run the tests
 	@echo "Running the tests: for some minutes nothing shows while the pipeline is built on two sources, then a dot a test"
@@ -45,7 +45,7 @@ test: $(READY) ## run the tests
 	@echo "All tests passed; what was skipped is listed above with its reason. Next: make run"
 
 docs: $(READY) ## build the site into build/site and, at a terminal, show it at http://localhost:8000
-	@python -c "from drg_lib.core.site import main; main()"
+	@python -c "from drg_lib.site.site import main; main()"
 
 lab: $(READY) ## open JupyterLab at its start page, nbs/start.ipynb
 	jupyter lab nbs/start.ipynb

@@ -1,4 +1,5 @@
 """Install drg_lib with the metadata that settings.ini holds."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -19,8 +20,12 @@ setup(
     url=settings["git_url"],
     license="Apache-2.0",
     keywords=settings["keywords"],
-    classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Science/Research", "Natural Language :: English",
-                 *[f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)]],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Natural Language :: English",
+        *[f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)],
+    ],
     python_requires=f">={settings['min_python']},<3.14",
     packages=find_packages(include=["drg_lib", "drg_lib.*"]),
     install_requires=settings["requirements"].split(),

@@ -1,4 +1,5 @@
-"""Sphinx reads this. `drg-docs` (drg_lib.core.site) first adds the pages that come from runs, results and modules."""
+"""Sphinx reads this. `drg-docs` (drg_lib.site.site) first adds the pages that come from runs, results and modules."""
+
 import configparser
 import json
 import os
@@ -12,7 +13,7 @@ settings = configparser.ConfigParser()
 settings.read(ROOT / "settings.ini", encoding="utf-8")
 made = json.loads((HERE / "site.json").read_text(encoding="utf-8")) if (HERE / "site.json").is_file() else {}
 
-sys.modules.setdefault("rfc3987_syntax", None)  # see drg_lib.core.scraps.skip_slow_import
+sys.modules.setdefault("rfc3987_syntax", None)  # see drg_lib.reporting.scraps.skip_slow_import
 project, author = "drg_lib", settings["DEFAULT"]["author"]
 release = version = settings["DEFAULT"]["version"]
 copyright = author
@@ -67,13 +68,14 @@ html_theme_options = {
 
 
 def plain_docstring(app, what, name, obj, options, lines):
-    "Signs in a docstring are signs and not markup: |error|, w_*, lag_."
+    """Signs in a docstring are signs and not markup: |error|, w_*, lag_."""
     for i, line in enumerate(lines):
-        if "`" not in line and not line.startswith((".. ", ":", "*")): lines[i] = re.sub(r"[|*]|(?<=\w)_(?=\W|$)", r"\\\g<0>", line)
+        if "`" not in line and not line.startswith((".. ", ":", "*")):
+            lines[i] = re.sub(r"[|*]|(?<=\w)_(?=\W|$)", r"\\\g<0>", line)
 
 
 def skip_inherited(app, what, name, obj, skip, options):
-    "scikit-learn adds methods of its own to an estimator, with its own documentation."
+    """scikit-learn adds methods of its own to an estimator, with its own documentation."""
     return True if name.startswith("set_") and name.endswith("_request") else None
 
 

@@ -14,30 +14,34 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from .core.lineage import cut, lineage, plot_lineage, read_sidecars
-from .core.model_card import model_cards
-from .core.plotting import dollars, percent, thousands, words
-from .core.tables import read_json, read_parquet, resolve
+from .base.files import resolve
+from .base.tables import read_json, read_parquet
+from .reporting.style import dollars, percent, thousands, words
 
 # %% ../nbs/7_documentation.ipynb #d956a448
 def first_with(pattern, *folders):
-    "The first of `folders` that holds a file of `pattern`; the first one when none does."
+    """The first of `folders` that holds a file of `pattern`; the first one when none does."""
     return next((f for f in folders if any(resolve(f).glob(pattern))), folders[0])
 
 # %% ../nbs/7_documentation.ipynb #e3e024bd
 def todo(what, command):
-    "A table that says that something is not there yet, and which command makes it."
+    """A table that says that something is not there yet, and which command makes it."""
     return pd.DataFrame({"not there yet": [what], "made by": [command]})
 
 # %% ../nbs/7_documentation.ipynb #7df7f787
 def read_findings(data_dir):
-    "What the checks of all versions report, from `data/vN/findings.parquet`, in the order of the versions; None where no version was checked."
-    found = sorted((p for p in resolve(data_dir).glob("v*/findings.parquet") if re.fullmatch(r"v\d+", p.parent.name)), key=lambda p: int(p.parent.name[1:]))
+    """What the checks of all versions report, from `data/vN/findings.parquet`, in the order of the versions; None where no version was checked."""
+    found = sorted(
+        (p for p in resolve(data_dir).glob("v*/findings.parquet") if re.fullmatch(r"v\d+", p.parent.name)),
+        key=lambda p: int(p.parent.name[1:]),
+    )
     held = [f for f in map(read_parquet, found) if len(f)]
     return pd.concat(held, ignore_index=True) if held else read_parquet(found[0]) if found else None
 
 # %% ../nbs/7_documentation.ipynb #c2adcfa0
-def list_reports(runs_dir, targets=(), leave_out=("7_documentation.", "comparison/", "explore/", "multirun/")):
+def list_reports(
+    runs_dir, targets=(), leave_out=("7_documentation.", "comparison/", "explore/", "multirun/")
+):
     """One row for each executed notebook below `runs_dir`.
 
     Parameters
@@ -55,52 +59,88 @@ def list_reports(runs_dir, targets=(), leave_out=("7_documentation.", "compariso
         report (path below runs_dir), title, cells, seconds, state ("done", "failed", "not whole"); sorted by path.
     """
     folder, records = resolve(runs_dir), []
-    for path in sorted(folder.rglob("*.ipynb"), key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]):
+    for path in sorted(
+        folder.rglob("*.ipynb"),
+        key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))],
+    ):
         report = path.relative_to(folder).as_posix()
-        if report.startswith(leave_out) or "/." in f"/{report}": continue
-        if targets and report.startswith(("4_", "5_", "6_")) and not path.name.startswith(tuple(targets)): continue
+        if report.startswith(leave_out) or "/." in f"/{report}":
+            continue
+        if targets and report.startswith(("4_", "5_", "6_")) and not path.name.startswith(tuple(targets)):
+            continue
         record = dict(report=report, title=None, cells=None, seconds=None, state="not whole")
-        try: notebook = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError: notebook = None
+        try:
+            notebook = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            notebook = None
         if notebook:
             about = notebook.get("metadata", {}).get("papermill", {})
             first = "".join(notebook["cells"][0]["source"]) if notebook.get("cells") else ""
-            record |= dict(title=next((line[2:].strip() for line in first.splitlines() if line.startswith("# ")), None), cells=len(notebook.get("cells", [])),
-                           seconds=about.get("duration"), state="failed" if about.get("exception") else "done" if about.get("end_time") else "not whole")
+            record |= dict(
+                title=next((line[2:].strip() for line in first.splitlines() if line.startswith("# ")), None),
+                cells=len(notebook.get("cells", [])),
+                seconds=about.get("duration"),
+                state="failed"
+                if about.get("exception")
+                else "done"
+                if about.get("end_time")
+                else "not whole",
+            )
         records.append(record)
     return pd.DataFrame(records, columns=["report", "title", "cells", "seconds", "state"])
 
 # %% ../nbs/7_documentation.ipynb #fa09efe7
 def key_figures(scraps, most=6):
-    "The plain scraps of a report in one line: numbers and short words, tables and long texts left out."
+    """The plain scraps of a report in one line: numbers and short words, tables and long texts left out."""
     shown = []
     for name, value in scraps.items():
-        if isinstance(value, float): value = f"{value:,.4g}"
-        if isinstance(value, int) and not isinstance(value, bool): value = f"{value}" if name.endswith("year") else f"{value:,}"
-        if isinstance(value, (str, bool)) and value is not False and len(str(value)) <= 40 and name not in ("sha256", "mlflow_run_id"): shown.append(f"{name} {value}")
+        if isinstance(value, float):
+            value = f"{value:,.4g}"
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = f"{value}" if name.endswith("year") else f"{value:,}"
+        if (
+            isinstance(value, (str, bool))
+            and value is not False
+            and len(str(value)) <= 40
+            and name not in ("sha256", "mlflow_run_id")
+        ):
+            shown.append(f"{name} {value}")
     return ", ".join(shown[:most])
 
 # %% ../nbs/7_documentation.ipynb #51b42ed9
 def read_inspection(results_dir):
-    "What the inspection found: `{profile, findings}`, each None where it is not there."
+    """What the inspection found: `{profile, findings}`, each None where it is not there."""
     folder = resolve(results_dir) / "inspection"
-    return dict(profile=read_json(folder / "profile.json") if (folder / "profile.json").is_file() else None,
-                findings=read_parquet(folder / "findings.parquet") if (folder / "findings.parquet").is_file() else None)
+    return dict(
+        profile=read_json(folder / "profile.json") if (folder / "profile.json").is_file() else None,
+        findings=read_parquet(folder / "findings.parquet")
+        if (folder / "findings.parquet").is_file()
+        else None,
+    )
 
 # %% ../nbs/7_documentation.ipynb #73f0b4c1
 def evaluated(results_dir):
-    "The targets that have an evaluation, in the order of their names."
+    """The targets that have an evaluation, in the order of their names."""
     return [path.parent.name for path in sorted(resolve(results_dir).glob("evaluation/*/metrics.json"))]
 
 # %% ../nbs/7_documentation.ipynb #d25ac654
 def markdown_table(frame):
-    "A DataFrame as a Markdown table; cells are shown as text, a missing one as a dash."
-    def cell(value): return "–" if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA else escape(str(value), quote=False).replace("|", "\\|").replace("\n", " ")
+    """A DataFrame as a Markdown table; cells are shown as text, a missing one as a dash."""
+
+    def cell(value):
+        return (
+            "–"
+            if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA
+            else escape(str(value), quote=False).replace("|", "\\|").replace("\n", " ")
+        )
+
     rows = [list(frame.columns), ["---"] * frame.shape[1], *frame.astype("object").values.tolist()]
     return "\n".join("| " + " | ".join(cell(v) for v in row) + " |" for row in rows)
 
 # %% ../nbs/7_documentation.ipynb #c149ef15
-MADE_UP = "**Synthetic data.** The rows were made by a seeded generator; nothing here describes a real hospital."
+MADE_UP = (
+    "**Synthetic data.** The rows were made by a seeded generator; nothing here describes a real hospital."
+)
 
 # %% ../nbs/7_documentation.ipynb #209b2d38
 def data_card(source, results, lineage_table):
@@ -121,44 +161,96 @@ def data_card(source, results, lineage_table):
     """
     profile, findings = results["profile"], results["findings"]
     lines = [f"# Data card: {source.get('title') or 'no data yet'}", ""]
-    if source.get("synthetic"): lines += [MADE_UP, ""]
+    if source.get("synthetic"):
+        lines += [MADE_UP, ""]
     measures = held_measures(profile)
-    lines += [f"{' and '.join(measures).capitalize()} of inpatient stays, by year, hospital and DRG, for forecasting a coming year. Money is in USD per discharge.", ""]
-    if source.get("note"): lines += [f"About the source: {source['note']}", ""]
-    if profile is None: lines += ["## Contents", "", "Not there yet. `dvc repro inspection` makes it.", ""]
+    lines += [
+        f"{' and '.join(measures).capitalize()} of inpatient stays, by year, hospital and DRG, for forecasting a coming year. Money is in USD per discharge.",
+        "",
+    ]
+    if source.get("note"):
+        lines += [f"About the source: {source['note']}", ""]
+    if profile is None:
+        lines += ["## Contents", "", "Not there yet. `dvc repro inspection` makes it.", ""]
     else:
-        absent = f" (absent: {', '.join(map(str, profile['absent_years']))})" if profile["absent_years"] else ""
-        facts = {"rows as published": f"{profile['rows']:,}", "years": f"{profile['years'][0]} to {profile['years'][-1]}{absent}", "hospitals": f"{profile['facilities']:,}",
-                 "DRGs": f"{profile['drgs']:,}", "discharges": f"{profile['discharges']:,.0f}" if profile["discharges"] else "unknown"}
-        lines += ["## Contents", "", markdown_table(pd.DataFrame({"what": facts.keys(), "how much": facts.values()})), "", "### By year", ""]
+        absent = (
+            f" (absent: {', '.join(map(str, profile['absent_years']))})" if profile["absent_years"] else ""
+        )
+        facts = {
+            "rows as published": f"{profile['rows']:,}",
+            "years": f"{profile['years'][0]} to {profile['years'][-1]}{absent}",
+            "hospitals": f"{profile['facilities']:,}",
+            "DRGs": f"{profile['drgs']:,}",
+            "discharges": f"{profile['discharges']:,.0f}" if profile["discharges"] else "unknown",
+        }
+        lines += [
+            "## Contents",
+            "",
+            markdown_table(pd.DataFrame({"what": facts.keys(), "how much": facts.values()})),
+            "",
+            "### By year",
+            "",
+        ]
         years = pd.DataFrame(profile["by_year"])
         money = [c for c in years if c.startswith("mean_")]
-        shown = years.assign(rows=years.rows.map("{:,.0f}".format), discharges=years.discharges.map(lambda v: "–" if pd.isna(v) else f"{v:,.0f}"), **{c: years[c].map(dollars) for c in money})
+        shown = years.assign(
+            rows=years.rows.map("{:,.0f}".format),
+            discharges=years.discharges.map(lambda v: "–" if pd.isna(v) else f"{v:,.0f}"),
+            **{c: years[c].map(dollars) for c in money},
+        )
         lines += [markdown_table(shown.rename(columns=words)), "", "### Spread over rows", ""]
         spread = pd.DataFrame(profile["spread"])[["column", "p1", "p25", "p50", "p75", "p99", "max"]]
-        for c in spread.columns[1:]: spread[c] = [thousands(v) if name == "discharges" else dollars(v) for name, v in zip(spread["column"], spread[c])]
+        for c in spread.columns[1:]:
+            spread[c] = [
+                thousands(v) if name == "discharges" else dollars(v)
+                for name, v in zip(spread["column"], spread[c])
+            ]
         lines += [markdown_table(spread.assign(column=spread["column"].map(words))), ""]
     lines += ["## Quirks", ""]
-    if findings is None: lines += ["Not there yet. `dvc repro inspection` makes them.", ""]
+    if findings is None:
+        lines += ["Not there yet. `dvc repro inspection` makes them.", ""]
     else:
-        shown = findings.assign(count=findings["count"].map("{:,}".format), share=findings["share"].map(lambda v: percent(v, digits=2)))
+        shown = findings.assign(
+            count=findings["count"].map("{:,}".format),
+            share=findings["share"].map(lambda v: percent(v, digits=2)),
+        )
         lines += [markdown_table(shown), ""]
     lines += ["## From published to model-ready", ""]
-    if not len(lineage_table): lines += ["Not there yet. `dvc repro` makes the versions.", ""]
+    if not len(lineage_table):
+        lines += ["Not there yet. `dvc repro` makes the versions.", ""]
     else:
-        shown = lineage_table[["version", "step", "rows", "set_aside", "reasons", "joined", "reconciles", "sha256"]].copy()
-        for c in ("rows", "set_aside", "joined"): shown[c] = shown[c].map("{:,}".format)
-        lines += [markdown_table(shown.rename(columns={"set_aside": "set aside"})), "",
-                  "A row is either kept, set aside with its reason (`data/vN/set_aside.parquet`), or joined with the other severities of its year, hospital and DRG (v6).", ""]
-    meaning = {"costs": "; a cost is the hospital's own estimate from its cost report", "payments": "; a payment is what the hospital got, not what the stay cost it"}
-    lines += ["## Limits", "", "- A charge is a list price, not what was paid" + "".join(said for word, said in meaning.items() if word in measures) + ".",
-              "- A row is an average over patients: small rows are noisy, and few discharges stand behind many of them.",
-              "- DRG definitions change between versions of the grouper; a code of one year is not always that of another.", ""]
+        shown = lineage_table[
+            ["version", "step", "rows", "set_aside", "reasons", "joined", "reconciles", "sha256"]
+        ].copy()
+        for c in ("rows", "set_aside", "joined"):
+            shown[c] = shown[c].map("{:,}".format)
+        lines += [
+            markdown_table(shown.rename(columns={"set_aside": "set aside"})),
+            "",
+            "A row is either kept, set aside with its reason (`data/vN/set_aside.parquet`), or joined with the other severities of its year, hospital and DRG (v6).",
+            "",
+        ]
+    meaning = {
+        "costs": "; a cost is the hospital's own estimate from its cost report",
+        "payments": "; a payment is what the hospital got, not what the stay cost it",
+    }
+    lines += [
+        "## Limits",
+        "",
+        "- A charge is a list price, not what was paid"
+        + "".join(said for word, said in meaning.items() if word in measures)
+        + ".",
+        "- A row is an average over patients: small rows are noisy, and few discharges stand behind many of them.",
+        "- DRG definitions change between versions of the grouper; a code of one year is not always that of another.",
+        "",
+    ]
     return "\n".join(lines)
 
 
 def held_measures(profile):
-    "The kinds of money that a profile tells of, in the plural; charges and costs where there is no profile."
+    """The kinds of money that a profile tells of, in the plural; charges and costs where there is no profile."""
     columns = [row["column"] for row in profile["spread"]] if profile else []
-    held = [kind + "s" for kind in ("charge", "cost", "payment") if any(c.endswith(f"_{kind}") for c in columns)]
+    held = [
+        kind + "s" for kind in ("charge", "cost", "payment") if any(c.endswith(f"_{kind}") for c in columns)
+    ]
     return held or ["charges", "costs"]

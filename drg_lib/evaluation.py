@@ -9,11 +9,12 @@ __all__ = ['read_models', 'with_history', 'add_blend', 'choose_champion', 'neste
 import numpy as np
 import pandas as pd
 
-from .core.baselines import BASELINES, baseline_forecasts
-from .core.blend import blend_loss, blended, fit_blend, rolling_blend
-from .core.intervals import pair_volume
-from .core.schema import KEYS, DataError
-from .core.tables import read_json, read_parquet, resolve
+from .base.files import resolve
+from .base.names import KEYS, DataError
+from .base.tables import read_json, read_parquet
+from .champion.blend import blend_loss, blended, fit_blend, rolling_blend
+from .champion.intervals import pair_volume
+from .forecasting.baselines import BASELINES, baseline_forecasts
 
 # %% ../nbs/6_evaluation.ipynb #97e03b63
 def read_models(target, models, results_dir):
@@ -37,21 +38,38 @@ def read_models(target, models, results_dir):
     DataError
         When a model is not there, or two models did not forecast the same rows.
     """
-    if not models: raise DataError("models is empty: there is nothing to evaluate. Remedy: name at least one, as in models=[ridge].")
+    if not models:
+        raise DataError(
+            "models is empty: there is nothing to evaluate. Remedy: name at least one, as in models=[ridge]."
+        )
     shared, table, records = [*KEYS, "split", "target", "last_value", "last_year"], None, {}
     for model in models:
         folder = resolve(results_dir) / "models" / target / model
         remedy = f"run `dvc repro` or `drg-run stage=modeling target={target} models={model}`"
         records[model] = read_json(folder / "model.json", remedy)
-        own = read_parquet(folder / "predictions.parquet", remedy=remedy).reindex(columns=[*shared, "discharges", "prediction"]).rename(columns={"prediction": model})
-        own = own.sort_values(["split", *KEYS], ignore_index=True).astype({"last_year": "float64", "discharges": "float64"})
-        if own.duplicated(["split", *KEYS]).any(): raise DataError(f"{folder / 'predictions.parquet'}: a row is forecast twice. Remedy: {remedy}.")
-        if table is None: table = own
-        elif own[["split", *KEYS]].equals(table[["split", *KEYS]]): table[model] = own[model]
+        own = (
+            read_parquet(folder / "predictions.parquet", remedy=remedy)
+            .reindex(columns=[*shared, "discharges", "prediction"])
+            .rename(columns={"prediction": model})
+        )
+        own = own.sort_values(["split", *KEYS], ignore_index=True).astype(
+            {"last_year": "float64", "discharges": "float64"}
+        )
+        if own.duplicated(["split", *KEYS]).any():
+            raise DataError(f"{folder / 'predictions.parquet'}: a row is forecast twice. Remedy: {remedy}.")
+        if table is None:
+            table = own
+        elif own[["split", *KEYS]].equals(table[["split", *KEYS]]):
+            table[model] = own[model]
         else:
-            raise DataError(f"{folder / 'predictions.parquet'}: {model} forecast other rows ({len(own):,}) than {models[0]} ({len(table):,}). "
-                            f"Remedy: {remedy}, so that all models learn from the same partition.")
-    if not (table["split"] == "test").any(): raise DataError(f"{resolve(results_dir) / 'models' / target}: no test rows were forecast. Remedy: check ml_experiments.n_test_years.")
+            raise DataError(
+                f"{folder / 'predictions.parquet'}: {model} forecast other rows ({len(own):,}) than {models[0]} ({len(table):,}). "
+                f"Remedy: {remedy}, so that all models learn from the same partition."
+            )
+    if not (table["split"] == "test").any():
+        raise DataError(
+            f"{resolve(results_dir) / 'models' / target}: no test rows were forecast. Remedy: check ml_experiments.n_test_years."
+        )
     return table, records
 
 # %% ../nbs/6_evaluation.ipynb #60836e55
@@ -73,9 +91,21 @@ def with_history(forecasts, partition):
     """
     known = partition[partition["last_value"].notna()].reset_index(drop=True)
     parts = []
-    for held, before in ((known["split"] == "test", known["split"] != "test"), *(((known["year"] == year) & (known["split"] == "validation"), known["year"] < year)
-                         for year in sorted(known.loc[known["split"] == "validation", "year"].unique()))):
-        if held.any(): parts.append(known.loc[held, KEYS].join(baseline_forecasts(known[before], known[held].drop(columns="target")).drop(columns="last_value")))
+    for held, before in (
+        (known["split"] == "test", known["split"] != "test"),
+        *(
+            ((known["year"] == year) & (known["split"] == "validation"), known["year"] < year)
+            for year in sorted(known.loc[known["split"] == "validation", "year"].unique())
+        ),
+    ):
+        if held.any():
+            parts.append(
+                known.loc[held, KEYS].join(
+                    baseline_forecasts(known[before], known[held].drop(columns="target")).drop(
+                        columns="last_value"
+                    )
+                )
+            )
     beside = pd.concat(parts, ignore_index=True).merge(known[KEYS].assign(volume=pair_volume(known)), on=KEYS)
     rows = forecasts.merge(beside, on=KEYS, how="left").assign(gap=lambda t: t["year"] - t["last_year"])
     others = [b for b in BASELINES if b != "last_value"]
@@ -103,7 +133,10 @@ def add_blend(forecasts, models, metrics):
         Validation loss of the blend.
     """
     past = forecasts[forecasts["split"] == "validation"]
-    held = {model: past[[*KEYS, "target", "last_value", "discharges"]].assign(prediction=past[model]) for model in models}
+    held = {
+        model: past[[*KEYS, "target", "last_value", "discharges"]].assign(prediction=past[model])
+        for model in models
+    }
     weights = fit_blend(held, metrics=metrics)
     made = blended(weights, forecasts).astype("float64")
     made[past.index] = rolling_blend(held, metrics=metrics)
@@ -129,7 +162,8 @@ def choose_champion(validation):
         When a model has no finite validation loss.
     """
     for name, loss in validation.items():
-        if loss is None or not np.isfinite(loss): raise DataError(f"model {name}: its validation loss is {loss}. Remedy: tune it again.")
+        if loss is None or not np.isfinite(loss):
+            raise DataError(f"model {name}: its validation loss is {loss}. Remedy: tune it again.")
     return min(sorted(validation), key=validation.get)
 
 # %% ../nbs/6_evaluation.ipynb #ad9f9a36
@@ -149,8 +183,20 @@ def nested_metrics(scores, errors, against, champion, validation, cover):
         figures = own.set_index("year").drop(columns="model").astype(object).to_dict("index")
         nested[model] = {**figures.pop("all"), **ranges[model], "by_year": figures}
     held = cover[cover["by"] == "all"].set_index("level")
-    gains = {model: own.set_index("baseline")[["gain", "low", "high"]].to_dict("index") for model, own in against.groupby("model", sort=False)}
+    gains = {
+        model: own.set_index("baseline")[["gain", "low", "high"]].to_dict("index")
+        for model, own in against.groupby("model", sort=False)
+    }
     widest = float(held.index.max())
-    return {**nested, "champion": champion, "baselines": [b for b in nested if b in BASELINES], "validation_loss": validation, "against": gains,
-            "intervals": {str(round(100 * l)): dict(coverage=row["coverage"], width=row["width"], rows=int(row["rows"])) for l, row in held.iterrows()},
-            "interval": dict(level=widest, coverage=float(held.loc[widest, "coverage"]))}
+    return {
+        **nested,
+        "champion": champion,
+        "baselines": [b for b in nested if b in BASELINES],
+        "validation_loss": validation,
+        "against": gains,
+        "intervals": {
+            str(round(100 * l)): dict(coverage=row["coverage"], width=row["width"], rows=int(row["rows"]))
+            for l, row in held.iterrows()
+        },
+        "interval": dict(level=widest, coverage=float(held.loc[widest, "coverage"])),
+    }

@@ -13,10 +13,10 @@ import sys
 import numpy as np
 import pandas as pd
 
-from .core.files import project_root, resolve
-from .core.plotting import MARKERS, WIDTH, color, message, picture, words
-from .core.scraps import read_scraps
-from .core.tracking import DATABASE, flat
+from .base.files import project_root, resolve
+from .reporting.scraps import read_scraps
+from .reporting.style import MARKERS, WIDTH, color, message, picture, words
+from .reporting.tracking import DATABASE, flat, quiet, tracking_uri
 
 # %% ../nbs/experiments.ipynb #29b673af
 COLUMNS = ["report", "target", "metric", "value", "run_id"]
@@ -37,13 +37,27 @@ def from_reports(runs_dir):
     """
     folder, records = resolve(runs_dir), []
     for path in sorted(folder.rglob("*.ipynb")):
-        if ".partial." in path.name or "/." in f"/{path.relative_to(folder)}": continue
-        try: scraps = read_scraps(path)
-        except Exception: continue  # not a whole notebook
-        if "target" not in scraps: continue
+        if ".partial." in path.name or "/." in f"/{path.relative_to(folder)}":
+            continue
+        try:
+            scraps = read_scraps(path)
+        except Exception:
+            continue  # not a whole notebook
+        if "target" not in scraps:
+            continue
         figures = flat(scraps.get("metrics") or {})
-        if "validation_loss" in scraps and "model" in scraps: figures[f"validation_loss.{scraps['model']}"] = float(scraps["validation_loss"])
-        records += [(path.relative_to(folder).as_posix(), scraps["target"], metric, value, scraps.get("mlflow_run_id")) for metric, value in figures.items()]
+        if "validation_loss" in scraps and "model" in scraps:
+            figures[f"validation_loss.{scraps['model']}"] = float(scraps["validation_loss"])
+        records += [
+            (
+                path.relative_to(folder).as_posix(),
+                scraps["target"],
+                metric,
+                value,
+                scraps.get("mlflow_run_id"),
+            )
+            for metric, value in figures.items()
+        ]
     return pd.DataFrame(records, columns=COLUMNS).astype({"value": "float64"})
 
 # %% ../nbs/experiments.ipynb #b953314a
@@ -62,17 +76,28 @@ def from_mlflow(run_ids, root=None):
         run_id, target, metric, value; a run that the store no longer has is left out. A modeling run's `validation_loss` is called by its model.
     """
     root, columns = root or project_root(), ["run_id", "target", "metric", "value"]
-    if not (root / DATABASE).is_file(): return pd.DataFrame(columns=columns)
-    from drg_lib.core.tracking import quiet, tracking_uri
+    if not (root / DATABASE).is_file():
+        return pd.DataFrame(columns=columns)
     quiet()
     import mlflow
+
     quiet()
     client, records = mlflow.MlflowClient(tracking_uri=tracking_uri(root)), []
     for run_id in dict.fromkeys(i for i in run_ids if isinstance(i, str)):
-        try: run = client.get_run(run_id).data
-        except mlflow.exceptions.MlflowException: continue
+        try:
+            run = client.get_run(run_id).data
+        except mlflow.exceptions.MlflowException:
+            continue
         model = run.tags.get("model")
-        records += [(run_id, run.tags.get("target"), f"{name}.{model}" if name == "validation_loss" and model else name, value) for name, value in run.metrics.items()]
+        records += [
+            (
+                run_id,
+                run.tags.get("target"),
+                f"{name}.{model}" if name == "validation_loss" and model else name,
+                value,
+            )
+            for name, value in run.metrics.items()
+        ]
     return pd.DataFrame(records, columns=columns)
 
 # %% ../nbs/experiments.ipynb #24d0e032
@@ -90,19 +115,32 @@ def from_dvc(root=None):
         experiment ("workspace", a commit's or an experiment's name), target, metric, value; empty where the project is not under git and DVC.
     """
     columns = ["experiment", "target", "metric", "value"]
-    done = subprocess.run([sys.executable, "-m", "dvc", "exp", "show", "--json"], cwd=root or project_root(), capture_output=True, text=True)
-    if done.returncode: return pd.DataFrame(columns=columns)
-    return pd.DataFrame([record for state in json.loads(done.stdout) for record in _states(state)], columns=columns)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "exp", "show", "--json"],
+        cwd=root or project_root(),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        return pd.DataFrame(columns=columns)
+    return pd.DataFrame(
+        [record for state in json.loads(done.stdout) for record in _states(state)], columns=columns
+    )
 
 
 def _states(state):
-    "One record a metric of a revision of `dvc exp show --json`, and of the experiments below it."
+    """One record a metric of a revision of `dvc exp show --json`, and of the experiments below it."""
     rev = str(state.get("rev"))
     name = state.get("name") or (rev if rev == "workspace" else rev[:7])
     for path, held in ((state.get("data") or {}).get("metrics") or {}).items():
-        if path.endswith("/metrics.json"): yield from ((name, path.split("/")[-2], metric, value) for metric, value in flat(held.get("data") or {}).items())
+        if path.endswith("/metrics.json"):
+            yield from (
+                (name, path.split("/")[-2], metric, value)
+                for metric, value in flat(held.get("data") or {}).items()
+            )
     for below in state.get("experiments") or []:
-        for revision in below.get("revs") or []: yield from _states(revision)
+        for revision in below.get("revs") or []:
+            yield from _states(revision)
 
 # %% ../nbs/experiments.ipynb #edb5293b
 def agreement(reported, tracked, shown):
@@ -119,12 +157,26 @@ def agreement(reported, tracked, shown):
         report, target, metric, scrap, mlflow, dvc (of the workspace), same: "yes" where every place that has the figure has the same one, else "no". Sweeps
         and explorations are left out, since DVC's workspace is not theirs.
     """
-    own = reported[~reported["report"].str.startswith(("multirun/", "explore/"))].rename(columns={"value": "scrap"})
-    held = own.merge(tracked.drop(columns="target").rename(columns={"value": "mlflow"}), on=["run_id", "metric"], how="left")
-    held = held.merge(shown[shown["experiment"] == "workspace"].drop(columns="experiment").rename(columns={"value": "dvc"}), on=["target", "metric"], how="left")
+    own = reported[~reported["report"].str.startswith(("multirun/", "explore/"))].rename(
+        columns={"value": "scrap"}
+    )
+    held = own.merge(
+        tracked.drop(columns="target").rename(columns={"value": "mlflow"}),
+        on=["run_id", "metric"],
+        how="left",
+    )
+    held = held.merge(
+        shown[shown["experiment"] == "workspace"].drop(columns="experiment").rename(columns={"value": "dvc"}),
+        on=["target", "metric"],
+        how="left",
+    )
     values = held[["scrap", "mlflow", "dvc"]].astype("float64")
     spread = values.max(axis=1) - values.min(axis=1)
-    return held[["report", "target", "metric"]].join(values).assign(same=np.where(spread <= 1e-9 * values.abs().max(axis=1), "yes", "no"))
+    return (
+        held[["report", "target", "metric"]]
+        .join(values)
+        .assign(same=np.where(spread <= 1e-9 * values.abs().max(axis=1), "yes", "no"))
+    )
 
 # %% ../nbs/experiments.ipynb #b1fa2a5c
 def side_by_side(table, by, figures):
@@ -147,19 +199,35 @@ def side_by_side(table, by, figures):
     parts = table["metric"].str.extract(r"^(?:(validation_loss)\.(.+)|([^.]+)\.([^.]+))$")
     held = table.assign(model=parts[1].fillna(parts[2]), figure=parts[0].fillna(parts[3]))
     held = held[held["figure"].isin(["validation_loss", *figures])]
-    wide = held.pivot_table(index=[by, "target", "model"], columns="figure", values="value", aggfunc="last").reindex(columns=["validation_loss", *figures]).reset_index().rename_axis(columns=None)
+    wide = (
+        held.pivot_table(index=[by, "target", "model"], columns="figure", values="value", aggfunc="last")
+        .reindex(columns=["validation_loss", *figures])
+        .reset_index()
+        .rename_axis(columns=None)
+    )
     return wide.sort_values(["target", "validation_loss", by, "model"], ignore_index=True)
 
 # %% ../nbs/experiments.ipynb #6cef491b
 @picture
 def plot_losses(runs, target):
-    "Validation loss of every run that tuned a model for a target, from `side_by_side` of the reports."
+    """Validation loss of every run that tuned a model for a target, from `side_by_side` of the reports."""
     import matplotlib.pyplot as plt
-    held = runs[(runs["target"] == target) & runs["validation_loss"].notna()].sort_values("validation_loss", ascending=False)
+
+    held = runs[(runs["target"] == target) & runs["validation_loss"].notna()].sort_values(
+        "validation_loss", ascending=False
+    )
     figure, ax = plt.subplots(figsize=(WIDTH, 1.6 + 0.3 * len(held)))
     at = np.arange(len(held))
-    for y, row in zip(at, held.itertuples()): ax.plot(row.validation_loss, y, marker=MARKERS.get(row.model, "o"), color=color(row.model), markersize=8)
-    ax.set_yticks(at, [f"{words(m, capital=True)} · {r}" for m, r in zip(held["model"], held["report"])], fontsize=8)
+    for y, row in zip(at, held.itertuples()):
+        ax.plot(
+            row.validation_loss, y, marker=MARKERS.get(row.model, "o"), color=color(row.model), markersize=8
+        )
+    ax.set_yticks(
+        at, [f"{words(m, capital=True)} · {r}" for m, r in zip(held["model"], held["report"])], fontsize=8
+    )
     ax.set(xlabel="validation loss")
     best = held.iloc[-1]
-    return message(ax, f"{words(target, capital=True)}: {words(best['model'])} has the lowest validation loss of {len(held)}, {best['validation_loss']:,.4g}")
+    return message(
+        ax,
+        f"{words(target, capital=True)}: {words(best['model'])} has the lowest validation loss of {len(held)}, {best['validation_loss']:,.4g}",
+    )

@@ -1,18 +1,32 @@
 """Documentation: the rows reconcile, missing parts are named with their command, cards say what they must."""
+
 import json
 
 import pandas as pd
 import pytest
 
 from drg_lib import documentation as doc
-from drg_lib.core.tables import write_json, write_parquet
+from drg_lib.base.tables import write_json, write_parquet
 
 
 def sidecar(version, parent, rows, aside=0, joined=None, columns=("year",)):
     n = int(version[1:])
-    return dict(version=version, parent=parent and parent["version"], parent_rows=parent and parent["rows"], parent_sha256=parent and parent["sha256"], rows=rows, rows_set_aside=aside, rows_joined=joined,
-                set_aside={"rare DRG": aside} if aside else {}, bytes=1_000_000, sha256=f"{n:064x}", columns={c: {} for c in columns},
-                config=dict(step=f"step_{n}") if parent else dict(title="Toy source", synthetic=True, note="no severities"))
+    return dict(
+        version=version,
+        parent=parent and parent["version"],
+        parent_rows=parent and parent["rows"],
+        parent_sha256=parent and parent["sha256"],
+        rows=rows,
+        rows_set_aside=aside,
+        rows_joined=joined,
+        set_aside={"rare DRG": aside} if aside else {},
+        bytes=1_000_000,
+        sha256=f"{n:064x}",
+        columns={c: {} for c in columns},
+        config=dict(step=f"step_{n}")
+        if parent
+        else dict(title="Toy source", synthetic=True, note="no severities"),
+    )
 
 
 @pytest.fixture
@@ -26,42 +40,110 @@ def sidecars():
 def test_findings_of_all_versions_are_read_in_order(tmp_path):
     assert doc.read_findings(tmp_path) is None
     for version, check in (("v10", "late"), ("v2", "early"), ("v3", None)):
-        write_parquet(pd.DataFrame(dict(version=[version], check=[check])).dropna(), tmp_path / version / "findings.parquet")
+        write_parquet(
+            pd.DataFrame(dict(version=[version], check=[check])).dropna(),
+            tmp_path / version / "findings.parquet",
+        )
     assert doc.read_findings(tmp_path).check.tolist() == ["early", "late"]
 
 
 def test_markdown_tables_show_markup_as_text():
-    assert doc.markdown_table(pd.DataFrame({"name": ["<img src=x onerror=alert(1)>"]})).splitlines()[-1] == "| &lt;img src=x onerror=alert(1)&gt; |"
+    assert (
+        doc.markdown_table(pd.DataFrame({"name": ["<img src=x onerror=alert(1)>"]})).splitlines()[-1]
+        == "| &lt;img src=x onerror=alert(1)&gt; |"
+    )
 
 
 def test_reports_are_listed_with_their_state(tmp_path):
-    def report(**about): return dict(cells=[dict(cell_type="markdown", source=["# Lag features\n", "> One sentence"])], metadata=dict(papermill=about))
-    for name, content in {"3_transformation/v10.ipynb": report(end_time="2026", duration=2.5, exception=None), "a.ipynb": report(end_time="2026", exception=True), "b.ipynb": report(),
-                          "7_documentation.ipynb": report(), "explore/5.ipynb": report(), "comparison/v5.ipynb": report(), ".ipynb_checkpoints/a.ipynb": report()}.items():
+    def report(**about):
+        return dict(
+            cells=[dict(cell_type="markdown", source=["# Lag features\n", "> One sentence"])],
+            metadata=dict(papermill=about),
+        )
+
+    for name, content in {
+        "3_transformation/v10.ipynb": report(end_time="2026", duration=2.5, exception=None),
+        "a.ipynb": report(end_time="2026", exception=True),
+        "b.ipynb": report(),
+        "7_documentation.ipynb": report(),
+        "explore/5.ipynb": report(),
+        "comparison/v5.ipynb": report(),
+        ".ipynb_checkpoints/a.ipynb": report(),
+    }.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content))
     (tmp_path / "cut.ipynb").write_text('{"cells": [')
     listed = doc.list_reports(tmp_path).set_index("report")
-    assert listed.state.to_dict() == {"3_transformation/v10.ipynb": "done", "a.ipynb": "failed", "b.ipynb": "not whole", "cut.ipynb": "not whole"}
+    assert listed.state.to_dict() == {
+        "3_transformation/v10.ipynb": "done",
+        "a.ipynb": "failed",
+        "b.ipynb": "not whole",
+        "cut.ipynb": "not whole",
+    }
     assert listed.title.iloc[0] == "Lag features" and listed.seconds.iloc[0] == 2.5
 
 
 def inspected():
-    profile = dict(rows=1000, years=[2015, 2016], absent_years=[], facilities=3, drgs=4, discharges=12345.0, by_year=[dict(year=2015, rows=500, facilities=3, drgs=4, discharges=None, mean_cost=12345.0)],
-                   spread=[dict(column="mean_cost", known=1000, mean=1e4, min=1.0, p1=2.0, p25=3.0, p50=12345.0, p75=5.0, p99=6.0, max=1.2e6)])
-    return dict(profile=profile, findings=pd.DataFrame(dict(finding=["severity 0: not graded"], count=[5], of=["rows"], share=[0.005], example=["row 3 <script>"])))
+    profile = dict(
+        rows=1000,
+        years=[2015, 2016],
+        absent_years=[],
+        facilities=3,
+        drgs=4,
+        discharges=12345.0,
+        by_year=[dict(year=2015, rows=500, facilities=3, drgs=4, discharges=None, mean_cost=12345.0)],
+        spread=[
+            dict(
+                column="mean_cost",
+                known=1000,
+                mean=1e4,
+                min=1.0,
+                p1=2.0,
+                p25=3.0,
+                p50=12345.0,
+                p75=5.0,
+                p99=6.0,
+                max=1.2e6,
+            )
+        ],
+    )
+    return dict(
+        profile=profile,
+        findings=pd.DataFrame(
+            dict(
+                finding=["severity 0: not graded"],
+                count=[5],
+                of=["rows"],
+                share=[0.005],
+                example=["row 3 <script>"],
+            )
+        ),
+    )
 
 
 def test_nothing_there_is_no_failure(tmp_path):
-    assert doc.read_sidecars(tmp_path) == {} and doc.list_reports(tmp_path / "runs").empty and doc.evaluated(tmp_path) == []
-    assert "`dvc repro inspection`" in doc.data_card({}, doc.read_inspection(tmp_path), doc.lineage({})) and "`dvc repro`" in doc.model_cards([], tmp_path, tmp_path)
+    assert (
+        doc.read_sidecars(tmp_path) == {}
+        and doc.list_reports(tmp_path / "runs").empty
+        and doc.evaluated(tmp_path) == []
+    )
+    assert "`dvc repro inspection`" in doc.data_card(
+        {}, doc.read_inspection(tmp_path), doc.lineage({})
+    ) and "`dvc repro`" in doc.model_cards([], tmp_path, tmp_path)
 
 
 def test_the_data_card_says_where_the_data_come_from(sidecars):
     source, table = sidecars["v0"]["config"], doc.lineage(sidecars)
     card = doc.data_card(source, inspected(), table)
-    assert "Synthetic data" in card and "no severities" in card and "1.2M" in card and "severity 0: not graded" in card and "rare DRG 100" in card and "<script>" not in card
+    assert (
+        "Synthetic data" in card
+        and "no severities" in card
+        and "1.2M" in card
+        and "severity 0: not graded" in card
+        and "rare DRG 100" in card
+        and "<script>" not in card
+    )
     assert "Synthetic" not in doc.data_card({**source, "synthetic": False}, inspected(), table)
     assert card == doc.data_card(source, inspected(), table)
 
@@ -72,4 +154,8 @@ def test_what_the_inspection_wrote_is_read_back(tmp_path):
     write_parquet(held["findings"], tmp_path / "inspection/findings.parquet")
     write_json({}, tmp_path / "evaluation/mean_cost/metrics.json")
     read = doc.read_inspection(tmp_path)
-    assert read["profile"] == held["profile"] and read["findings"].equals(held["findings"]) and doc.evaluated(tmp_path) == ["mean_cost"]
+    assert (
+        read["profile"] == held["profile"]
+        and read["findings"].equals(held["findings"])
+        and doc.evaluated(tmp_path) == ["mean_cost"]
+    )

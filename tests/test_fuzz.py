@@ -7,6 +7,7 @@ their own below, which shares no code with the project's.
 
     python tests/test_fuzz.py 3000 1000     # so many cases, from this seed on
 """
+
 import collections
 import functools
 import gzip
@@ -20,19 +21,35 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from drg_lib.base.names import DataError
 from drg_lib.cleaning.sanitize_column_names import sanitize_column_names
-from drg_lib.core.config import as_dict, compose
-from drg_lib.core.schema import DataError
-from drg_lib.core.synthetic import generate, load_calibration
-from drg_lib.ingestion import read_source, source_record
+from drg_lib.pipeline.config import as_dict, compose
+from drg_lib.sources.read import read_source
+from drg_lib.sources.synthetic import generate, load_calibration
 
 RIGHT, REFUSED, EITHER = "right", "refused", "either"
 CASES = 300
 MONEY = ["Mean Charge", "Median Charge", "Mean Cost", "Median Cost"]
-TEXTS = {"Facility Name": "facility_name", "APR DRG Description": "apr_drg_description", "APR Severity of Illness Description": "apr_severity_of_illness_description",
-         "APR Medical Surgical Code": "apr_medical_surgical_code", "APR Medical Surgical Description": "apr_medical_surgical_description"}
-NUMBERS = {"Discharges": "discharges", "Mean Charge": "mean_charge", "Median Charge": "median_charge", "Mean Cost": "mean_cost", "Median Cost": "median_cost"}
-KEYS = {"Year": "year", "Facility Id": "facility_id", "APR DRG Code": "apr_drg_code", "APR Severity of Illness Code": "apr_severity_of_illness_code"}
+TEXTS = {
+    "Facility Name": "facility_name",
+    "APR DRG Description": "apr_drg_description",
+    "APR Severity of Illness Description": "apr_severity_of_illness_description",
+    "APR Medical Surgical Code": "apr_medical_surgical_code",
+    "APR Medical Surgical Description": "apr_medical_surgical_description",
+}
+NUMBERS = {
+    "Discharges": "discharges",
+    "Mean Charge": "mean_charge",
+    "Median Charge": "median_charge",
+    "Mean Cost": "mean_cost",
+    "Median Cost": "median_cost",
+}
+KEYS = {
+    "Year": "year",
+    "Facility Id": "facility_id",
+    "APR DRG Code": "apr_drg_code",
+    "APR Severity of Illness Code": "apr_severity_of_illness_code",
+}
 API = {"Facility Id": "pfi", "Year": "discharge_year", "APR Severity of Illness Code": "apr_severity_code"}
 
 
@@ -44,13 +61,23 @@ class File:
         start = draw.randrange(len(rows) - 40)
         self.draw, self.header = draw, list(rows.columns)
         self.rows = rows.iloc[start : start + draw.randint(3, 40)].values.tolist()
-        self.said = [dict(zip(self.header, row)) for row in self.rows]  # what each row says, under the published names
-        self.quoting, self.newline, self.text, self.content, self.name = "minimal", "\n", None, None, "costs.csv"
+        self.said = [
+            dict(zip(self.header, row)) for row in self.rows
+        ]  # what each row says, under the published names
+        self.quoting, self.newline, self.text, self.content, self.name = (
+            "minimal",
+            "\n",
+            None,
+            None,
+            "costs.csv",
+        )
         self.places = []
 
-    def at(self, column): return self.header.index(column)
+    def at(self, column):
+        return self.header.index(column)
 
-    def pick(self): return self.draw.randrange(len(self.rows))
+    def pick(self):
+        return self.draw.randrange(len(self.rows))
 
     def pick_line(self, lines):
         "A line that is left, as a row."
@@ -65,27 +92,40 @@ class File:
         self.places.append(words)
         return REFUSED
 
-    def refuse_row(self, row): return self.refuse(f"row {row + 1} of the file")
+    def refuse_row(self, row):
+        return self.refuse(f"row {row + 1} of the file")
 
-    def lines(self): return [self.write(self.header), *map(self.write, self.rows)]
+    def lines(self):
+        return [self.write(self.header), *map(self.write, self.rows)]
 
     def write(self, fields):
-        quoted = lambda f: '"' + f.replace('"', '""') + '"' if self.quoting == "all" or any(c in f for c in ',"\n\r') else f
+        quoted = lambda f: (
+            '"' + f.replace('"', '""') + '"' if self.quoting == "all" or any(c in f for c in ',"\n\r') else f
+        )
         return ",".join(quoted(f) for f in fields)
 
-    def as_text(self): return self.text if self.text is not None else self.newline.join([*self.lines(), ""])
+    def as_text(self):
+        return self.text if self.text is not None else self.newline.join([*self.lines(), ""])
 
-    def as_bytes(self): return self.content if self.content is not None else self.as_text().encode()
+    def as_bytes(self):
+        return self.content if self.content is not None else self.as_text().encode()
 
 
 @functools.cache
 def published(vintage):
     rows = generate(load_calibration(), 0.002, 7, vintage)
-    return rows[(rows["APR Severity of Illness Code"] != "0") & ~rows[MONEY].isin(["0"]).any(axis=1)].head(300).reset_index(drop=True)
+    return (
+        rows[(rows["APR Severity of Illness Code"] != "0") & ~rows[MONEY].isin(["0"]).any(axis=1)]
+        .head(300)
+        .reset_index(drop=True)
+    )
 
 
 @functools.cache
-def config(): return as_dict(compose(["data_sources=sparcs_csv"]).data_sources), as_dict(compose(["data_sources=sparcs_csv", "data_versions=v1"]).transformation)
+def config():
+    return as_dict(compose(["data_sources=sparcs_csv"]).data_sources), as_dict(
+        compose(["data_sources=sparcs_csv", "data_versions=v1"]).transformation
+    )
 
 
 MUTATIONS = {"cells": {}, "rows": {}, "text": {}, "bytes": {}}
@@ -93,16 +133,47 @@ MUTATIONS = {"cells": {}, "rows": {}, "text": {}, "bytes": {}}
 
 def mutation(level):
     "Mutations of a level are applied after those of the levels before it."
+
     def register(function):
         MUTATIONS[level][function.__name__] = function
         return function
+
     return register
 
 
 # ---------------------------------------------------------------- cells that say something odd, and stay what they are
-NAMES = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1:A9)", "\t=1+1", "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<b>Bold</b> & Sons", "&lt;i&gt;",
-         'St. "Luke\'s" Hospital', "Comma, Inc.", "Semi;colon|pipe", "Backslash \\ end\\", "$x_1$ **not bold**", "[a](javascript:alert(1))", "Élan Ñuñez 医院", "\u202eright to left",
-         "🏥", "x" * 20_000, "'single'", "null", "None", "N/A", "nan", "0", "1,458", "%s {0} ${HOME}", "  blanks  ", "{{7*7}}", "NaN"]
+NAMES = [
+    "=cmd|' /C calc'!A0",
+    "+1+1",
+    "-2+3",
+    "@SUM(A1:A9)",
+    "\t=1+1",
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<b>Bold</b> & Sons",
+    "&lt;i&gt;",
+    'St. "Luke\'s" Hospital',
+    "Comma, Inc.",
+    "Semi;colon|pipe",
+    "Backslash \\ end\\",
+    "$x_1$ **not bold**",
+    "[a](javascript:alert(1))",
+    "Élan Ñuñez 医院",
+    "\u202eright to left",
+    "🏥",
+    "x" * 20_000,
+    "'single'",
+    "null",
+    "None",
+    "N/A",
+    "nan",
+    "0",
+    "1,458",
+    "%s {0} ${HOME}",
+    "  blanks  ",
+    "{{7*7}}",
+    "NaN",
+]
 
 
 @mutation("cells")
@@ -121,16 +192,43 @@ def blank_text(f):
 @mutation("cells")
 def spreadsheet_ids(f):
     row = f.pick()
-    column, text, says = f.draw.choice([("Facility Id", "1,458", "1458"), ("Facility Id", "0004", "4"), ("Facility Id", "77.0", "77"), ("Facility Id", " 9001 ", "9001"),
-                                        ("APR DRG Code", "7", "7"), ("APR DRG Code", "0007.0", "7"), ("Year", "2031.0", "2031"), ("Year", " 2032", "2032"), ("Year", "2,033", "2033")])
+    column, text, says = f.draw.choice(
+        [
+            ("Facility Id", "1,458", "1458"),
+            ("Facility Id", "0004", "4"),
+            ("Facility Id", "77.0", "77"),
+            ("Facility Id", " 9001 ", "9001"),
+            ("APR DRG Code", "7", "7"),
+            ("APR DRG Code", "0007.0", "7"),
+            ("Year", "2031.0", "2031"),
+            ("Year", " 2032", "2032"),
+            ("Year", "2,033", "2033"),
+        ]
+    )
     f.put(row, column, text, says)
     return RIGHT if f.said[row] and unique(f) else EITHER
 
 
 @mutation("cells")
 def other_spelling_of_a_number(f):
-    text, says = f.draw.choice([("1,234,567.5", "1234567.5"), ("8375.410", "8375.41"), ("8.37541e3", "8375.41"), ("+42", "42"), (".5", "0.5"), ("7.", "7"), (" 8,375.41 ", "8375.41"), ("00012", "12"),
-                                ("0", "0"), ("0.00", "0"), ("9999999.99", "9999999.99"), ("1234.123456789", "1234.123456789"), ("\u00a05", "5"), ("-0", "0")])
+    text, says = f.draw.choice(
+        [
+            ("1,234,567.5", "1234567.5"),
+            ("8375.410", "8375.41"),
+            ("8.37541e3", "8375.41"),
+            ("+42", "42"),
+            (".5", "0.5"),
+            ("7.", "7"),
+            (" 8,375.41 ", "8375.41"),
+            ("00012", "12"),
+            ("0", "0"),
+            ("0.00", "0"),
+            ("9999999.99", "9999999.99"),
+            ("1234.123456789", "1234.123456789"),
+            ("\u00a05", "5"),
+            ("-0", "0"),
+        ]
+    )
     f.put(f.pick(), f.draw.choice(MONEY), text, says)
     return RIGHT
 
@@ -144,9 +242,56 @@ def charge_and_cost_exchanged(f):
     return RIGHT  # costs above charges occur; inspection counts them
 
 
-NO_NUMBERS = ["NaN", "nan", "NAN", "-nan", "inf", "-inf", "Infinity", "1e400", "1e15", "99999999999999999999", "-1", "-8,375.41", "x", "n/a", "null", "None", "-", ".", "1,5", "8.375,41", "8'375.41",
-              "8 375.41", "8\u202f375,41", "83,75.41", "8,375,41", ",5", "1,,000", "(5)", "$5", "5 USD", "5%", "#REF!", "#N/A", "=1+1", "1_000", "0x10", "1e", "--1", "1.2.3", "١٢٣", "１２３",
-              "True", "<b>5</b>", "2016-01-01", "5\u200b", "''", "1e-400x", "5;6"]
+NO_NUMBERS = [
+    "NaN",
+    "nan",
+    "NAN",
+    "-nan",
+    "inf",
+    "-inf",
+    "Infinity",
+    "1e400",
+    "1e15",
+    "99999999999999999999",
+    "-1",
+    "-8,375.41",
+    "x",
+    "n/a",
+    "null",
+    "None",
+    "-",
+    ".",
+    "1,5",
+    "8.375,41",
+    "8'375.41",
+    "8 375.41",
+    "8\u202f375,41",
+    "83,75.41",
+    "8,375,41",
+    ",5",
+    "1,,000",
+    "(5)",
+    "$5",
+    "5 USD",
+    "5%",
+    "#REF!",
+    "#N/A",
+    "=1+1",
+    "1_000",
+    "0x10",
+    "1e",
+    "--1",
+    "1.2.3",
+    "١٢٣",
+    "１２３",
+    "True",
+    "<b>5</b>",
+    "2016-01-01",
+    "5\u200b",
+    "''",
+    "1e-400x",
+    "5;6",
+]
 
 
 @mutation("cells")
@@ -159,11 +304,62 @@ def no_number(f):
 @mutation("cells")
 def impossible_key(f):
     row = f.pick()
-    column, text = f.draw.choice([*(("Year", y) for y in ["", "NA", "1899", "2016.5", "16", "20166", "-2016", "MMXVI", "2016-17", "inf", "NaN", "2.016", "2e9"]),
-                                  *(("APR DRG Code", d) for d in ["", "NA", "AAA", "1234", "-1", "19.4", "1e2", "19 4", "٠٠٧", "194;", "=194", "NaN"]),
-                                  *(("APR Severity of Illness Code", s) for s in ["", "NA", "5", "-1", "X", "1.5", "Major", "10", "inf", "NaN"]),
-                                  *(("Facility Id", i) for i in ["", "NA", "  ", "Albany Memorial", "-4", "4.5", "=4", "<b>4</b>", "4 5", "4/5", "inf", "NaN", "N/A", "#N/A", "Redacted for Confidentiality", "1,45,8", "1,4"]),
-                                  *(("Discharges", n) for n in ["", "NA", "0", "-3", "2.5", "0.1", "1.040", "1e30", "123456789012"])])
+    column, text = f.draw.choice(
+        [
+            *(
+                ("Year", y)
+                for y in [
+                    "",
+                    "NA",
+                    "1899",
+                    "2016.5",
+                    "16",
+                    "20166",
+                    "-2016",
+                    "MMXVI",
+                    "2016-17",
+                    "inf",
+                    "NaN",
+                    "2.016",
+                    "2e9",
+                ]
+            ),
+            *(
+                ("APR DRG Code", d)
+                for d in ["", "NA", "AAA", "1234", "-1", "19.4", "1e2", "19 4", "٠٠٧", "194;", "=194", "NaN"]
+            ),
+            *(
+                ("APR Severity of Illness Code", s)
+                for s in ["", "NA", "5", "-1", "X", "1.5", "Major", "10", "inf", "NaN"]
+            ),
+            *(
+                ("Facility Id", i)
+                for i in [
+                    "",
+                    "NA",
+                    "  ",
+                    "Albany Memorial",
+                    "-4",
+                    "4.5",
+                    "=4",
+                    "<b>4</b>",
+                    "4 5",
+                    "4/5",
+                    "inf",
+                    "NaN",
+                    "N/A",
+                    "#N/A",
+                    "Redacted for Confidentiality",
+                    "1,45,8",
+                    "1,4",
+                ]
+            ),
+            *(
+                ("Discharges", n)
+                for n in ["", "NA", "0", "-3", "2.5", "0.1", "1.040", "1e30", "123456789012"]
+            ),
+        ]
+    )
     f.put(row, column, text)
     return f.refuse_row(row)
 
@@ -171,10 +367,21 @@ def impossible_key(f):
 @mutation("cells")
 def neighbours_exchanged(f):
     row = f.pick()
-    one, other = f.draw.choice([("Year", "Facility Id"), ("Facility Id", "Facility Name"), ("APR DRG Code", "APR DRG Description"), ("Year", "Mean Charge"), ("APR DRG Code", "Mean Cost"),
-                                ("APR Severity of Illness Code", "APR Severity of Illness Description"), ("Mean Charge", "Facility Name"), ("Discharges", "APR Medical Surgical Code")])
+    one, other = f.draw.choice(
+        [
+            ("Year", "Facility Id"),
+            ("Facility Id", "Facility Name"),
+            ("APR DRG Code", "APR DRG Description"),
+            ("Year", "Mean Charge"),
+            ("APR DRG Code", "Mean Cost"),
+            ("APR Severity of Illness Code", "APR Severity of Illness Description"),
+            ("Mean Charge", "Facility Name"),
+            ("Discharges", "APR Medical Surgical Code"),
+        ]
+    )
     before = f.rows[row][f.at(one)], f.rows[row][f.at(other)]
-    if one == "Year" and other == "Facility Id" and 1980 <= int(before[1]) <= 2100: return RIGHT
+    if one == "Year" and other == "Facility Id" and 1980 <= int(before[1]) <= 2100:
+        return RIGHT
     f.put(row, one, before[1])
     f.put(row, other, before[0])
     return f.refuse_row(row)
@@ -196,7 +403,12 @@ def names_of_the_api(f):
 
 @mutation("rows")
 def names_written_otherwise(f):
-    f.header = [f.draw.choice([name.upper(), name.lower(), f" {name} ", name.replace(" ", "_"), name.replace(" ", "  ")]) for name in f.header]
+    f.header = [
+        f.draw.choice(
+            [name.upper(), name.lower(), f" {name} ", name.replace(" ", "_"), name.replace(" ", "  ")]
+        )
+        for name in f.header
+    ]
     return RIGHT
 
 
@@ -204,7 +416,8 @@ def names_written_otherwise(f):
 def one_more_column(f):
     place = f.draw.randrange(len(f.header) + 1)
     f.header.insert(place, f.draw.choice(["Remark", "", "<b>x</b>", "=1", "Mean", "Total Cost"]))
-    for row in f.rows: row.insert(place, f.draw.choice(["x", "", "1,5", '"', "=1+1"]))
+    for row in f.rows:
+        row.insert(place, f.draw.choice(["x", "", "1,5", '"', "=1+1"]))
     return RIGHT
 
 
@@ -212,15 +425,18 @@ def one_more_column(f):
 def a_needed_column_less(f):
     name = f.draw.choice([*KEYS, *NUMBERS])
     place = f.at(name)
-    for fields in (f.header, *f.rows): del fields[place]
+    for fields in (f.header, *f.rows):
+        del fields[place]
     return f.refuse("the header lacks " + {**KEYS, **NUMBERS}[name])
 
 
 @mutation("rows")
 def a_description_less(f):
     place = f.at(name := f.draw.choice(list(TEXTS)))
-    for fields in (f.header, *f.rows): del fields[place]
-    for row in f.said: row[name] = ""
+    for fields in (f.header, *f.rows):
+        del fields[place]
+    for row in f.said:
+        row[name] = ""
     return RIGHT
 
 
@@ -239,8 +455,17 @@ def two_names_for_one(f):
 
 @mutation("rows")
 def headers_exchanged(f):
-    one, other = f.draw.choice([("Year", "Facility Name"), ("APR DRG Code", "APR DRG Description"), ("Discharges", "Facility Name"), ("Mean Cost", "APR DRG Description"), ("Year", "APR DRG Code"),
-                                ("Facility Id", "Facility Name"), ("APR Severity of Illness Code", "Year")])
+    one, other = f.draw.choice(
+        [
+            ("Year", "Facility Name"),
+            ("APR DRG Code", "APR DRG Description"),
+            ("Discharges", "Facility Name"),
+            ("Mean Cost", "APR DRG Description"),
+            ("Year", "APR DRG Code"),
+            ("Facility Id", "Facility Name"),
+            ("APR Severity of Illness Code", "Year"),
+        ]
+    )
     i, j = f.at(one), f.at(other)
     f.header[i], f.header[j] = other, one
     return f.refuse("row 1 of the file")
@@ -297,8 +522,10 @@ def a_total_below(f):
 @mutation("rows")
 def a_field_less_or_more(f):
     row = f.pick()
-    if f.draw.random() < 0.5: del f.rows[row][f.draw.randrange(len(f.header))]
-    else: f.rows[row].insert(f.draw.randrange(len(f.header)), "")
+    if f.draw.random() < 0.5:
+        del f.rows[row][f.draw.randrange(len(f.header))]
+    else:
+        f.rows[row].insert(f.draw.randrange(len(f.header)), "")
     return f.refuse_row(row)
 
 
@@ -315,7 +542,8 @@ def european_numbers(f):
     for row in f.rows:
         for name in MONEY:
             text = row[f.at(name)].replace(",", "")
-            if re.fullmatch(r"[0-9.]+", text): row[f.at(name)] = f"{float(text):,.2f}".translate(turn)
+            if re.fullmatch(r"[0-9.]+", text):
+                row[f.at(name)] = f"{float(text):,.2f}".translate(turn)
     return f.refuse("row 1 of the file")
 
 
@@ -341,7 +569,8 @@ def old_line_ends(f):
 @mutation("text")
 def blank_lines(f):
     lines = f.as_text().split("\n")
-    for _ in range(3): lines.insert(f.draw.randrange(1, len(lines)), f.draw.choice(["", "\r"]))
+    for _ in range(3):
+        lines.insert(f.draw.randrange(1, len(lines)), f.draw.choice(["", "\r"]))
     f.text = "\n".join(lines)
     return RIGHT
 
@@ -357,8 +586,11 @@ def cut(f):
     text = f.as_text()
     f.text = text[: f.draw.randrange(len(text))]
     ended = f.text.count("\n")
-    whole = ended - 1 + (f.text.rpartition("\n")[2] == text.split("\n")[ended] != "")  # a last line may lack its end alone
-    if max(whole, 0) < len(f.said): f.said, f.text_rows = f.said[: max(whole, 0)], whole
+    whole = (
+        ended - 1 + (f.text.rpartition("\n")[2] == text.split("\n")[ended] != "")
+    )  # a last line may lack its end alone
+    if max(whole, 0) < len(f.said):
+        f.said, f.text_rows = f.said[: max(whole, 0)], whole
     return EITHER
 
 
@@ -367,14 +599,17 @@ def cut_in_the_last_field(f):
     lines = f.as_text().splitlines()
     last = f.draw.randrange(1, len(lines))
     field = lines[last].rpartition(",")[2]
-    f.text = "\n".join([*lines[:last], lines[last][: -f.draw.randint(1, len(field))] if field else lines[last]])
+    f.text = "\n".join(
+        [*lines[:last], lines[last][: -f.draw.randint(1, len(field))] if field else lines[last]]
+    )
     return f.refuse(f"row {last} of the file") if field else EITHER
 
 
 @mutation("text")
 def a_line_lost(f):
     lines = f.as_text().split("\n")
-    if len(f.said) < 2: return RIGHT
+    if len(f.said) < 2:
+        return RIGHT
     row = f.pick()
     del lines[row + 1], f.said[row]
     f.text = "\n".join(lines)
@@ -427,7 +662,10 @@ def other_quotes(f):
 
 @mutation("text")
 def a_line_above(f):
-    f.text = f.draw.choice(["# downloaded 2025\n", "SPARCS\n", "\n", "sep=,\n", ",,,\n", '"Costs, by hospital"\n']) + f.as_text()
+    f.text = (
+        f.draw.choice(["# downloaded 2025\n", "SPARCS\n", "\n", "sep=,\n", ",,,\n", '"Costs, by hospital"\n'])
+        + f.as_text()
+    )
     return f.refuse("costs.csv")
 
 
@@ -462,7 +700,13 @@ def utf16(f):
 
 @mutation("bytes")
 def another_encoding(f):
-    text = f.as_text().replace("Hospital", "Hôpital").replace("Medical", "Médical").replace("Hosp", "Hôsp").replace("Medicine", "Médicine")
+    text = (
+        f.as_text()
+        .replace("Hospital", "Hôpital")
+        .replace("Medical", "Médical")
+        .replace("Hosp", "Hôsp")
+        .replace("Medicine", "Médicine")
+    )
     f.content = text.encode("latin-1", "replace")
     return f.refuse("not UTF-8") if f.content != f.as_text().encode("latin-1", "replace") else RIGHT
 
@@ -495,15 +739,34 @@ def nul_bytes(f):
 
 @mutation("bytes")
 def not_a_table(f):
-    f.content = f.draw.choice([b"", b"\n", b"\r\n\r\n", b"{}", b'[{"year": "2016"}]', b"<!DOCTYPE html>\n<html></html>\n", b"PAR1" + bytes(range(256)), bytes(range(256)) * 40, b"\x1f\x8b", b"PK", b"PK\3\4", b"\xef\xbb\xbf",
-                               b"a" * 3_000_000, b"," * 200_000 + b"\n", b'"' + b"x" * 200_000, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"])
+    f.content = f.draw.choice(
+        [
+            b"",
+            b"\n",
+            b"\r\n\r\n",
+            b"{}",
+            b'[{"year": "2016"}]',
+            b"<!DOCTYPE html>\n<html></html>\n",
+            b"PAR1" + bytes(range(256)),
+            bytes(range(256)) * 40,
+            b"\x1f\x8b",
+            b"PK",
+            b"PK\3\4",
+            b"\xef\xbb\xbf",
+            b"a" * 3_000_000,
+            b"," * 200_000 + b"\n",
+            b'"' + b"x" * 200_000,
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        ]
+    )
     return f.refuse("costs.csv")
 
 
 def zipped(members, **more):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", more.get("compression", zipfile.ZIP_DEFLATED)) as archive:
-        for name, content in members.items(): archive.writestr(name, content)
+        for name, content in members.items():
+            archive.writestr(name, content)
     return buffer.getvalue()
 
 
@@ -511,9 +774,17 @@ def zipped(members, **more):
 def compressed(f):
     content = f.as_bytes()
     half = len(content) // 2
-    f.content = f.draw.choice([lambda: gzip.compress(content), lambda: gzip.compress(content[:half]) + gzip.compress(content[half:]), lambda: zipped({"a/costs.csv": content}),
-                               lambda: zipped({"COSTS.CSV": content, "readme.txt": "x", "__MACOSX/._costs.csv": "x"}), lambda: zipped({"costs.csv": content}, compression=zipfile.ZIP_STORED),
-                               lambda: zipped({"costs.csv": content}, compression=zipfile.ZIP_LZMA), lambda: zipped({"costs.csv": content}, compression=zipfile.ZIP_BZIP2)])()
+    f.content = f.draw.choice(
+        [
+            lambda: gzip.compress(content),
+            lambda: gzip.compress(content[:half]) + gzip.compress(content[half:]),
+            lambda: zipped({"a/costs.csv": content}),
+            lambda: zipped({"COSTS.CSV": content, "readme.txt": "x", "__MACOSX/._costs.csv": "x"}),
+            lambda: zipped({"costs.csv": content}, compression=zipfile.ZIP_STORED),
+            lambda: zipped({"costs.csv": content}, compression=zipfile.ZIP_LZMA),
+            lambda: zipped({"costs.csv": content}, compression=zipfile.ZIP_BZIP2),
+        ]
+    )()
     f.name = f.draw.choice(["costs.csv", "costs.csv.gz", "costs.zip", "costs"])
     return RIGHT
 
@@ -527,8 +798,18 @@ def compressed_and_cut(f):
 
 @mutation("bytes")
 def compressed_and_damaged(f):
-    content = bytearray(f.draw.choice([gzip.compress, lambda c: zipped({"costs.csv": c}), lambda c: zipped({"costs.csv": c}, compression=zipfile.ZIP_LZMA), lambda c: zipped({"costs.csv": c}, compression=zipfile.ZIP_BZIP2)])(f.as_bytes()))
-    for _ in range(f.draw.choice([1, 1, 4])): content[f.draw.randrange(2, len(content))] ^= 1 << f.draw.randrange(8)
+    content = bytearray(
+        f.draw.choice(
+            [
+                gzip.compress,
+                lambda c: zipped({"costs.csv": c}),
+                lambda c: zipped({"costs.csv": c}, compression=zipfile.ZIP_LZMA),
+                lambda c: zipped({"costs.csv": c}, compression=zipfile.ZIP_BZIP2),
+            ]
+        )(f.as_bytes())
+    )
+    for _ in range(f.draw.choice([1, 1, 4])):
+        content[f.draw.randrange(2, len(content))] ^= 1 << f.draw.randrange(8)
     f.content = bytes(content)
     return EITHER
 
@@ -536,8 +817,17 @@ def compressed_and_damaged(f):
 @mutation("bytes")
 def wrong_archive(f):
     content = f.as_bytes()
-    f.content = f.draw.choice([lambda: zipped({"a.csv": content, "b.csv": content}), lambda: zipped({"costs.txt": content}), lambda: zipped({}), lambda: gzip.compress(gzip.compress(content)),
-                               lambda: zipped({"xl/workbook.xml": "<x/>"}), lambda: gzip.compress(zipped({"costs.csv": content})), lambda: zipped({"costs.csv": gzip.compress(content)})])()
+    f.content = f.draw.choice(
+        [
+            lambda: zipped({"a.csv": content, "b.csv": content}),
+            lambda: zipped({"costs.txt": content}),
+            lambda: zipped({}),
+            lambda: gzip.compress(gzip.compress(content)),
+            lambda: zipped({"xl/workbook.xml": "<x/>"}),
+            lambda: gzip.compress(zipped({"costs.csv": content})),
+            lambda: zipped({"costs.csv": gzip.compress(content)}),
+        ]
+    )()
     return f.refuse("costs.csv")
 
 
@@ -558,13 +848,22 @@ def literal(row):
     number = lambda text: float(text.strip().replace(",", "")) if text.strip() not in ("", "NA") else None
     text = lambda value: value.strip() if value.strip() not in ("", "NA") else None
     plain = lambda value: str(int(float(value.replace(",", "").strip())))
-    return (int(plain(row["Year"])), plain(row["Facility Id"]), plain(row["APR DRG Code"]).zfill(3), int(row["APR Severity of Illness Code"]),
-            *(number(row[name]) for name in NUMBERS), *(text(row[name]) for name in TEXTS))
+    return (
+        int(plain(row["Year"])),
+        plain(row["Facility Id"]),
+        plain(row["APR DRG Code"]).zfill(3),
+        int(row["APR Severity of Illness Code"]),
+        *(number(row[name]) for name in NUMBERS),
+        *(text(row[name]) for name in TEXTS),
+    )
 
 
 def table_rows(frame):
     names = [*KEYS.values(), *NUMBERS.values(), *TEXTS.values()]
-    return [tuple(None if pd.isna(v) else v for v in row) for row in frame.reindex(columns=names).astype(object).itertuples(index=False)]
+    return [
+        tuple(None if pd.isna(v) else v for v in row)
+        for row in frame.reindex(columns=names).astype(object).itertuples(index=False)
+    ]
 
 
 def damage(seed):
@@ -574,18 +873,27 @@ def damage(seed):
     chosen = [every[seed % len(every)]] + ([draw.choice(every)] if draw.random() < 0.5 else [])
     levels = list(MUTATIONS)
     chosen = sorted(dict.fromkeys(chosen), key=lambda c: levels.index(c[0]))
-    if len({level for level, _ in chosen}) < len(chosen): chosen = chosen[:1] if chosen[0][0] != "cells" else chosen
+    if len({level for level, _ in chosen}) < len(chosen):
+        chosen = chosen[:1] if chosen[0][0] != "cells" else chosen
     verdicts = [MUTATIONS[level][name](f) for level, name in chosen if applies(f, name)]
     verdict = REFUSED if REFUSED in verdicts else EITHER if EITHER in verdicts else RIGHT
-    if verdict == REFUSED and len(chosen) > 1 and chosen[-1][1] == "cut": verdict = EITHER  # the cut may have taken the damaged row away; what is left is compared
+    if verdict == REFUSED and len(chosen) > 1 and chosen[-1][1] == "cut":
+        verdict = EITHER  # the cut may have taken the damaged row away; what is left is compared
     whole = File(random.Random(seed))
-    if f.as_bytes() == whole.as_bytes(): f, verdict = whole, RIGHT  # the second damage undid the first
+    if f.as_bytes() == whole.as_bytes():
+        f, verdict = whole, RIGHT  # the second damage undid the first
     return f, " and ".join(name for _, name in chosen), verdict, len(chosen)
 
 
 def applies(f, name):
     "A second mutation that needs the published header or whole rows is left out after one that changed them."
-    return f.header == list(published(2025).columns) and len(f.rows) == len(f.said) or name in MUTATIONS["bytes"] or name in MUTATIONS["text"] and len(f.header) == 14
+    return (
+        f.header == list(published(2025).columns)
+        and len(f.rows) == len(f.said)
+        or name in MUTATIONS["bytes"]
+        or name in MUTATIONS["text"]
+        and len(f.header) == 14
+    )
 
 
 def judge(seed, folder):
@@ -599,26 +907,47 @@ def judge(seed, folder):
     except DataError as error:
         message = str(error)
         assert verdict != RIGHT, f"{case}: refused: {message}"
-        assert re.search(r"costs[.\w]*", message) and "Remedy: " in message and "\n" not in message, f"{case}: {message}"
+        assert re.search(r"costs[.\w]*", message) and "Remedy: " in message and "\n" not in message, (
+            f"{case}: {message}"
+        )
         assert len(message) < 1500, f"{case}: {len(message)} characters: {message[:300]}"
-        if verdict == REFUSED and count == 1: assert any(all(word in message for word in words) for words in f.places), f"{case}: {f.places} not in: {message}"
+        if verdict == REFUSED and count == 1:
+            assert any(all(word in message for word in words) for words in f.places), (
+                f"{case}: {f.places} not in: {message}"
+            )
         return name, "refused"
     assert verdict != REFUSED, f"{case}: nothing was refused, though {f.places}"
     key = lambda row: tuple(str(v) for v in row)
     assert "reason" in set_aside and (set_aside["reason"] != "").all()
-    found, said = sorted([*table_rows(v1), *table_rows(set_aside)], key=key), sorted(map(literal, f.said), key=key)
-    assert found == said, f"{case}: {[r for r in found if r not in said][:2]} instead of {[r for r in said if r not in found][:2]}"
+    found, said = (
+        sorted([*table_rows(v1), *table_rows(set_aside)], key=key),
+        sorted(map(literal, f.said), key=key),
+    )
+    assert found == said, (
+        f"{case}: {[r for r in found if r not in said][:2]} instead of {[r for r in said if r not in found][:2]}"
+    )
     return name, "right"
 
 
-@pytest.mark.parametrize("column, text, words", [("Facility Name", '"Linden\rHospital, Inc"', "row 1 of the file: has a line break within a quoted field"), ("APR DRG Code", "٠٠٧", "'٠٠٧', which is not a DRG code")])
+@pytest.mark.parametrize(
+    "column, text, words",
+    [
+        (
+            "Facility Name",
+            '"Linden\rHospital, Inc"',
+            "row 1 of the file: has a line break within a quoted field",
+        ),
+        ("APR DRG Code", "٠٠٧", "'٠٠٧', which is not a DRG code"),
+    ],
+)
 def test_what_longer_runs_found_stays_refused(tmp_path, column, text, words):
     f = File(random.Random(0))
     (source, parameters), path = config(), tmp_path / f.name
     row = [value.replace(",", "") for value in f.rows[0]]
     row[f.at(column)] = text
     path.write_text(",".join(f.header) + "\n" + ",".join(row) + "\n", encoding="utf-8", newline="")
-    with pytest.raises(DataError, match=re.escape(words)): sanitize_column_names(read_source(source | {"path": str(path)}), **parameters | {"source": path.name})
+    with pytest.raises(DataError, match=re.escape(words)):
+        sanitize_column_names(read_source(source | {"path": str(path)}), **parameters | {"source": path.name})
 
 
 def test_damaged_files_give_the_right_table_or_a_clear_error(tmp_path):
@@ -631,10 +960,17 @@ def test_damaged_files_give_the_right_table_or_a_clear_error(tmp_path):
 
 if __name__ == "__main__":
     import tempfile
+
     n, start = (int(a) for a in [*sys.argv[1:], "1000", "0"][:2])
     outcomes, faults = collections.Counter(), []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(start, start + n):
-            try: outcomes[judge(seed, Path(folder))[1]] += 1
-            except Exception as error: faults.append(f"{type(error).__name__}: {error}" if isinstance(error, AssertionError) else f"seed {seed}: {type(error).__name__}: {error}")
+            try:
+                outcomes[judge(seed, Path(folder))[1]] += 1
+            except Exception as error:
+                faults.append(
+                    f"{type(error).__name__}: {error}"
+                    if isinstance(error, AssertionError)
+                    else f"seed {seed}: {type(error).__name__}: {error}"
+                )
     print("\n".join(f[:600] for f in faults[:40]), f"\n{n} files: {dict(outcomes)}, {len(faults)} faults")

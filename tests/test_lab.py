@@ -1,23 +1,31 @@
 """Each stage notebook, run top to bottom as JupyterLab would on a fresh clone: its own folder, its own parameters cell."""
+
 import re
 
 import nbformat
 import pandas as pd
 import pytest
+from conftest import ROOT, copy_project, environment
 from nbclient import NotebookClient
 
-from conftest import ROOT, copy_project, environment
-from drg_lib.core.versions import known_versions
+from drg_lib.versions.chain import known_versions
 
 TARGET = "w_total_median_profit"
 MAY_WRITE = ("data/explore/", "results/explore/", "runs/explore/", "mlflow.db", ".mlflow.db", "mlartifacts/")
 
 
-def order(path): return [int(n) for n in re.findall(r"\d+", path.name)]
+def order(path):
+    return [int(n) for n in re.findall(r"\d+", path.name)]
 
 
-NOTEBOOKS = sorted([p.relative_to(ROOT).as_posix() for p in (ROOT / "nbs").rglob("*.ipynb") if re.match(r"v?\d", p.name) and ".ipynb_checkpoints" not in p.parts],
-                   key=lambda name: (name.split("/")[1][0], order(ROOT / name)))
+NOTEBOOKS = sorted(
+    [
+        p.relative_to(ROOT).as_posix()
+        for p in (ROOT / "nbs").rglob("*.ipynb")
+        if re.match(r"v?\d", p.name) and ".ipynb_checkpoints" not in p.parts
+    ],
+    key=lambda name: (name.split("/")[1][0], order(ROOT / name)),
+)
 
 
 def run_all(project, name):
@@ -25,21 +33,32 @@ def run_all(project, name):
     path = project / name
     notebook = nbformat.read(path, 4)
     notebook.cells.append(nbformat.v4.new_code_cell("import drg_lib\ndrg_lib.__file__"))
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}})
+    client = NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    )
     client.execute(env=environment(project))
-    assert str(project) in notebook.cells[-1].outputs[-1].data["text/plain"]  # not the project it was copied from
+    assert (
+        str(project) in notebook.cells[-1].outputs[-1].data["text/plain"]
+    )  # not the project it was copied from
     return notebook
 
 
 def files(project):
-    return {p.relative_to(project).as_posix(): p.stat().st_mtime_ns for p in project.rglob("*")
-            if p.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & set(p.parts)}
+    return {
+        p.relative_to(project).as_posix(): p.stat().st_mtime_ns
+        for p in project.rglob("*")
+        if p.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & set(p.parts)
+    }
 
 
 def written(project, before):
     """What appeared or changed outside the folders for exploring."""
     after = files(project)
-    return [name for name in after.keys() | before.keys() if after.get(name) != before.get(name) and not name.startswith(MAY_WRITE)]
+    return [
+        name
+        for name in after.keys() | before.keys()
+        if after.get(name) != before.get(name) and not name.startswith(MAY_WRITE)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -59,22 +78,48 @@ def test_it_runs_in_lab_after_the_ones_before_it(explored, name):
         assert version[0] in known_versions() and (project / f"data/explore/{version[0]}.json").is_file()
         assert len(pd.read_parquet(project / f"data/explore/{version[0]}.parquet"))
     shown = [o for c in notebook.cells[:-1] if c.cell_type == "code" for o in c.outputs]
-    assert shown and not [o.text for o in shown if o.output_type == "stream" and o.name == "stderr" and "Warning" in o.text]
+    assert shown and not [
+        o.text for o in shown if o.output_type == "stream" and o.name == "stderr" and "Warning" in o.text
+    ]
 
 
 def test_together_they_made_every_artifact(explored):
     project, _ = explored
     made = {name for name in files(project) if name.startswith(("data/explore", "results/explore"))}
     assert {f"data/explore/v{i}.parquet" for i in range(13)} <= made
-    assert {f"data/explore/partitions/{TARGET}.parquet", f"results/explore/evaluation/{TARGET}/champion.json", "data/explore/forecast.parquet"} <= made
+    assert {
+        f"data/explore/partitions/{TARGET}.parquet",
+        f"results/explore/evaluation/{TARGET}/champion.json",
+        "data/explore/forecast.parquet",
+    } <= made
     assert not [name for name in made if name.endswith(".part")]
 
 
-@pytest.mark.parametrize(("name", "made"), [
-    ("nbs/3_transformation/v10_create_lag_features.ipynb", ["data/explore/v9.parquet", "data/explore/v10.parquet"]),
-    ("nbs/5_modeling.ipynb", ["data/explore/v12.parquet", f"data/explore/partitions/{TARGET}.json", f"results/explore/models/{TARGET}/ridge/model.json"]),
-    ("nbs/8_deployment.ipynb", [f"results/explore/evaluation/{TARGET}/champion.json", "data/explore/forecast.parquet", "data/explore/forecast.csv"]),
-])
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        (
+            "nbs/3_transformation/v10_create_lag_features.ipynb",
+            ["data/explore/v9.parquet", "data/explore/v10.parquet"],
+        ),
+        (
+            "nbs/5_modeling.ipynb",
+            [
+                "data/explore/v12.parquet",
+                f"data/explore/partitions/{TARGET}.json",
+                f"results/explore/models/{TARGET}/ridge/model.json",
+            ],
+        ),
+        (
+            "nbs/8_deployment.ipynb",
+            [
+                f"results/explore/evaluation/{TARGET}/champion.json",
+                "data/explore/forecast.parquet",
+                "data/explore/forecast.csv",
+            ],
+        ),
+    ],
+)
 def test_it_runs_first_of_all_on_a_fresh_clone(tmp_path, name, made):
     project = copy_project(tmp_path / "project")
     before = files(project)

@@ -1,4 +1,5 @@
 "The forecaster and its tuning: no leak, resumable, repeatable, safe on disk, and better than repeating last year on real data."
+
 import json
 import signal
 import subprocess
@@ -10,16 +11,24 @@ import pandas as pd
 import pytest
 from test_partitioning import COST, panel
 
-from drg_lib.core.config import as_dict, compose
-from drg_lib.core.schema import KEYS, DataError
-from drg_lib.modeling import (Forecaster, Place, against_baselines, finished, fit_and_predict, load_model, make_forecaster, running, save_model, study_name, trials_table, tune, verdict)
+from drg_lib.base.names import KEYS, DataError
+from drg_lib.forecasting.forecaster import Forecaster, load_model, make_forecaster, save_model
+from drg_lib.forecasting.study import Place, finished, running
+from drg_lib.forecasting.tuning import fit_and_predict, study_name, trials_table, tune
+from drg_lib.modeling import against_baselines, verdict
 from drg_lib.partitioning import assemble
+from drg_lib.pipeline.config import as_dict, compose
 
-SMALL = {"randomforest": {"n_estimators": 8}, "catboost": {"iterations": 15, "depth": 3}, "hist_gradient_boosting": {"max_iter": 20}}
+SMALL = {
+    "randomforest": {"n_estimators": 8},
+    "catboost": {"iterations": 15, "depth": 3},
+    "hist_gradient_boosting": {"max_iter": 20},
+}
 MODELS = ["ridge", "randomforest", "catboost", "hist_gradient_boosting"]
 
 
-def rmse(actual, predicted): return float(np.sqrt(np.mean((np.asarray(actual) - np.asarray(predicted)) ** 2)))
+def rmse(actual, predicted):
+    return float(np.sqrt(np.mean((np.asarray(actual) - np.asarray(predicted)) ** 2)))
 
 
 def model_config(name, **parameters):
@@ -51,8 +60,10 @@ def test_tampered_or_missing_model_is_not_read(partition, tmp_path):
     path = tmp_path / "model.joblib"
     sha256 = save_model(make_forecaster(model_config("ridge"), meta, seed=0).fit(table), path)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(DataError, match="not loaded"): load_model(path, sha256)
-    with pytest.raises(DataError, match="not there"): load_model(tmp_path / "none.joblib", sha256)
+    with pytest.raises(DataError, match="not loaded"):
+        load_model(path, sha256)
+    with pytest.raises(DataError, match="not there"):
+        load_model(tmp_path / "none.joblib", sha256)
 
 
 @pytest.mark.parametrize("transform", ["level", "change", "log_change"])
@@ -108,7 +119,15 @@ def test_poisoned_validation_year_does_not_reach_its_own_fold(partition):
 
 def test_same_input_same_trials(partition, tmp_path):
     table, meta = partition
-    values = [[(t.params, t.value, t.state) for t in tune(table, meta, model_config("randomforest"), tmp_path / f"{i}.db", n_trials=4, n_jobs=2).trials] for i in (0, 1)]
+    values = [
+        [
+            (t.params, t.value, t.state)
+            for t in tune(
+                table, meta, model_config("randomforest"), tmp_path / f"{i}.db", n_trials=4, n_jobs=2
+            ).trials
+        ]
+        for i in (0, 1)
+    ]
     assert values[0] == values[1]
 
 
@@ -116,7 +135,10 @@ def test_first_trial_is_the_config(partition, tmp_path):
     table, meta = partition
     config = model_config("ridge")
     first = tune(table, meta, config, tmp_path / "s.db", n_trials=1).trials[0]
-    assert first.params == {"alpha": config["parameters"]["alpha"], "weight_power": config["preparation"]["weight_power"]}
+    assert first.params == {
+        "alpha": config["parameters"]["alpha"],
+        "weight_power": config["preparation"]["weight_power"],
+    }
 
 
 def test_stopped_study_goes_on_to_the_same_end(partition, tmp_path):
@@ -124,10 +146,15 @@ def test_stopped_study_goes_on_to_the_same_end(partition, tmp_path):
     config = model_config("ridge")
     whole = tune(table, meta, config, tmp_path / "whole.db", n_trials=6)
 
-    class Killed(BaseException): pass
+    class Killed(BaseException):
+        pass
+
     def kill(study, trial):
-        if trial.number == 2: raise Killed
-    with pytest.raises(Killed): tune(table, meta, config, tmp_path / "part.db", n_trials=6, callbacks=[kill])
+        if trial.number == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        tune(table, meta, config, tmp_path / "part.db", n_trials=6, callbacks=[kill])
     resumed = tune(table, meta, config, tmp_path / "part.db", n_trials=6)
     assert len(finished(resumed)) == 6
     assert [(t.params, t.value) for t in finished(resumed)] == [(t.params, t.value) for t in finished(whole)]
@@ -148,7 +175,7 @@ def test_trial_left_running_is_run_again(partition, tmp_path):
 WORKER = """
 import json, sys
 import pandas as pd
-from drg_lib.modeling import tune
+from drg_lib.forecasting.tuning import tune
 folder, n = sys.argv[1], int(sys.argv[2])
 table, about = pd.read_parquet(folder + "/table.parquet"), json.load(open(folder + "/about.json"))
 def say(study, trial): print(trial.number, flush=True)
@@ -164,7 +191,12 @@ def worker(folder, partition, config, n):
     if not (folder / "about.json").exists():
         table.to_parquet(folder / "table.parquet")
         (folder / "about.json").write_text(json.dumps(dict(meta=meta, config=config)))
-    return subprocess.Popen([sys.executable, "-c", WORKER, str(folder), str(n)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(folder), str(n)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_killed_process_loses_no_finished_trial(partition, tmp_path):
@@ -201,38 +233,64 @@ def test_trial_of_a_living_process_is_left_alone(partition, tmp_path):
     with Place(path) as other:
         study = tune(table, meta, config, path, n_trials=2)
         taken, _ = other.take(study, 3)
-        with Place(path) as mine: assert mine.take(study, 3) is None and len(running(study)) == 1
+        with Place(path) as mine:
+            assert mine.take(study, 3) is None and len(running(study)) == 1
         study.tell(taken, 1.0)
     assert len(tune(table, meta, config, path, n_trials=3).trials) == 3
 
 
 def test_time_limit_ends_a_study(partition, tmp_path):
     table, meta = partition
-    assert len(finished(tune(table, meta, model_config("ridge"), tmp_path / "s.db", n_trials=50, timeout=1e-6))) == 1
+    assert (
+        len(finished(tune(table, meta, model_config("ridge"), tmp_path / "s.db", n_trials=50, timeout=1e-6)))
+        == 1
+    )
 
 
 def test_trials_are_pruned_across_folds(partition, tmp_path):
     table, meta = partition
-    config = model_config("ridge") | {"search_space": {"alpha": {"type": "float", "low": 1e-3, "high": 1e9, "log": True}}}
+    config = model_config("ridge") | {
+        "search_space": {"alpha": {"type": "float", "low": 1e-3, "high": 1e9, "log": True}}
+    }
     trials = trials_table(tune(table, meta, config, tmp_path / "s.db", n_trials=12))
     stopped = trials[trials["state"] == "pruned"]
-    assert len(stopped) and (stopped["folds"] < len(meta["folds"])).all() and stopped["loss"].isna().all() and stopped["last_loss"].notna().all()
+    assert (
+        len(stopped)
+        and (stopped["folds"] < len(meta["folds"])).all()
+        and stopped["loss"].isna().all()
+        and stopped["last_loss"].notna().all()
+    )
 
 
 def test_loss_is_relative_to_the_last_value(partition):
     table, meta = partition
     _, predictions, loss = fit_and_predict(table, meta, model_config("ridge"), {})
     past = predictions[predictions["split"] == "validation"]
-    expected = np.mean([rmse(p["target"], p["prediction"]) / rmse(p["target"], p["last_value"]) for _, p in past.groupby("year")])
+    expected = np.mean(
+        [
+            rmse(p["target"], p["prediction"]) / rmse(p["target"], p["last_value"])
+            for _, p in past.groupby("year")
+        ]
+    )
     assert loss == pytest.approx(expected)  # COST names no loss: RMSE
 
 
 def test_report_says_when_a_baseline_is_better(partition):
     table, meta = partition
     _, predictions, _ = fit_and_predict(table, meta, model_config("ridge"), {})
-    good = against_baselines(table, meta, predictions.assign(prediction=predictions["target"] * 1.01), "ridge")
-    bad = against_baselines(table, meta, predictions.assign(prediction=predictions["prediction"] * 3), "ridge")
-    assert set(good["forecast"]) == {"ridge", "last_value", "grown_last_value", "two_year_mean", "shrunk_mean"}
+    good = against_baselines(
+        table, meta, predictions.assign(prediction=predictions["target"] * 1.01), "ridge"
+    )
+    bad = against_baselines(
+        table, meta, predictions.assign(prediction=predictions["prediction"] * 3), "ridge"
+    )
+    assert set(good["forecast"]) == {
+        "ridge",
+        "last_value",
+        "grown_last_value",
+        "two_year_mean",
+        "shrunk_mean",
+    }
     assert "beats every baseline" in verdict(good, "ridge") and "does not beat" in verdict(bad, "ridge")
 
 
@@ -242,8 +300,18 @@ def test_other_rows_or_config_begin_another_study(partition):
     name = study_name(table, meta, config, 0, None)
     changed = table.assign(target=table["target"].where(table.index != 0, 1.0))
     assert name == study_name(table.copy(), meta, config, 0, None)
-    assert len({name, study_name(changed, meta, config, 0, None), study_name(table, meta, model_config("ridge", alpha=5.0), 0, None),
-                study_name(table, meta, config, 1, None), study_name(table, meta, config, 0, 100)}) == 5
+    assert (
+        len(
+            {
+                name,
+                study_name(changed, meta, config, 0, None),
+                study_name(table, meta, model_config("ridge", alpha=5.0), 0, None),
+                study_name(table, meta, config, 1, None),
+                study_name(table, meta, config, 0, 100),
+            }
+        )
+        == 5
+    )
 
 
 def test_any_regressor_joins_by_one_file(partition, tmp_path):
@@ -251,20 +319,35 @@ def test_any_regressor_joins_by_one_file(partition, tmp_path):
     table, meta = partition
     config = model_config("hist_gradient_boosting")
     study = tune(table, meta, config, tmp_path / "s.db", n_trials=2)
-    assert set(study.best_params) <= set(config["search_space"]) and np.isfinite(fit_and_predict(table, meta, config, study.best_params)[2])
-    assert not [p for p in (Path(__file__).resolve().parents[1] / "drg_lib").rglob("*.py") if "HistGradientBoosting" in p.read_text()]
+    assert set(study.best_params) <= set(config["search_space"]) and np.isfinite(
+        fit_and_predict(table, meta, config, study.best_params)[2]
+    )
+    assert not [
+        p
+        for p in (Path(__file__).resolve().parents[1] / "drg_lib").rglob("*.py")
+        if "HistGradientBoosting" in p.read_text()
+    ]
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"estimator": "sklearn.linear_model.Rigde"}, "cannot be imported"), ({"parameters": {"aplha": 1}}, "aplha"), ({"encoding": "hot"}, "one_hot, target"),
-    ({"preparation": {"scal": True}}, "scal"), ({"search_space": {"alpha": {"type": "real", "low": 0, "high": 1}}}, "search_space.alpha")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"estimator": "sklearn.linear_model.Rigde"}, "cannot be imported"),
+        ({"parameters": {"aplha": 1}}, "aplha"),
+        ({"encoding": "hot"}, "one_hot, target"),
+        ({"preparation": {"scal": True}}, "scal"),
+        ({"search_space": {"alpha": {"type": "real", "low": 0, "high": 1}}}, "search_space.alpha"),
+    ],
+)
 def test_faulty_config_is_named(change, message, partition, tmp_path):
     table, meta = partition
-    with pytest.raises(DataError, match=message): tune(table, meta, model_config("ridge") | change, tmp_path / "s.db", n_trials=1)
+    with pytest.raises(DataError, match=message):
+        tune(table, meta, model_config("ridge") | change, tmp_path / "s.db", n_trials=1)
 
 
 def test_forecaster_is_an_estimator():
     from sklearn.base import clone
+
     model = Forecaster(column="w_mean_cost", parameters={"alpha": 2.0})
     assert clone(model).get_params() == model.get_params()
 
@@ -276,4 +359,7 @@ def test_champion_beats_every_baseline_on_the_real_panel(medicare_build):
         champion = json.loads((folder / "champion.json").read_text())["champion"]
         scores = json.loads((folder / "metrics.json").read_text())
         for metric in ("rmse", "mae", "weighted_ape"):
-            assert all(scores[champion][metric] < scores[b][metric] for b in scores["baselines"]), (target, metric)
+            assert all(scores[champion][metric] < scores[b][metric] for b in scores["baselines"]), (
+                target,
+                metric,
+            )

@@ -1,21 +1,37 @@
 "Splits by year: strictly in time, nothing of the target year in the features, and messages that help."
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from drg_lib.core.schema import KEYS, DataError
-from drg_lib.partitioning import assemble, feature_columns, rolling_folds, split_years
+from drg_lib.base.names import KEYS, DataError
+from drg_lib.forecasting.rows import feature_columns
+from drg_lib.partitioning import assemble, rolling_folds, split_years
 
-COST = {"name": "mean_cost", "column": "w_mean_cost", "label": "Mean cost", "unit": "USD per discharge", "transform": "change"}
+COST = {
+    "name": "mean_cost",
+    "column": "w_mean_cost",
+    "label": "Mean cost",
+    "unit": "USD per discharge",
+    "transform": "change",
+}
 
 
 def panel(years=range(2009, 2018), facilities=12, drgs=9, seed=0):
     "v9 and v12 as small frames, made by hand."
     rng = np.random.default_rng(seed)
-    values = pd.MultiIndex.from_product([years, [str(100 + f) for f in range(facilities)], [f"{d:03d}" for d in range(drgs)]], names=KEYS).to_frame(index=False)
+    values = pd.MultiIndex.from_product(
+        [years, [str(100 + f) for f in range(facilities)], [f"{d:03d}" for d in range(drgs)]], names=KEYS
+    ).to_frame(index=False)
     values["year"] = values["year"].astype("int32")
     facility, drg = values["facility_id"].astype(int) - 100, values["apr_drg_code"].astype(int)
-    values["w_mean_cost"] = 5e3 * (1 + drg) * (1 + 0.05 * facility) * 1.04 ** (values["year"] - 2009) * np.exp(rng.normal(0, 0.1, len(values)))
+    values["w_mean_cost"] = (
+        5e3
+        * (1 + drg)
+        * (1 + 0.05 * facility)
+        * 1.04 ** (values["year"] - 2009)
+        * np.exp(rng.normal(0, 0.1, len(values)))
+    )
     values["sum_discharges"] = rng.integers(1, 200, len(values)).astype(float)
     values = values[rng.random(len(values)) > 0.03].sort_values(KEYS, ignore_index=True)
     ordered = values.sort_values(["facility_id", "apr_drg_code", "year"])
@@ -23,7 +39,11 @@ def panel(years=range(2009, 2018), facilities=12, drgs=9, seed=0):
     features, gap = ordered[KEYS].copy(), pair["year"].diff()
     for c in ("w_mean_cost", "sum_discharges"):
         features[f"lag_{c}"] = pair[c].shift().where(gap == 1)
-        features[f"roll2_{c}"] = features[f"lag_{c}"].groupby([ordered["facility_id"], ordered["apr_drg_code"]]).transform(lambda s: (s + s.shift().fillna(s)) / 2)
+        features[f"roll2_{c}"] = (
+            features[f"lag_{c}"]
+            .groupby([ordered["facility_id"], ordered["apr_drg_code"]])
+            .transform(lambda s: (s + s.shift().fillna(s)) / 2)
+        )
     features["lag_gap_years"] = gap.where(gap == 1)
     features = features[pair.cumcount() > 0].sort_values(KEYS, ignore_index=True)
     return values, features
@@ -32,12 +52,19 @@ def panel(years=range(2009, 2018), facilities=12, drgs=9, seed=0):
 def test_folds_are_strictly_in_time():
     values, features = panel()
     table, meta = assemble(features, values, COST, n_test_years=2, n_validation_years=3)
-    assert meta["test_years"] == [2016, 2017] and meta["validation_years"] == [2013, 2014, 2015] and meta["train_years"] == [2010, 2011, 2012]
+    assert (
+        meta["test_years"] == [2016, 2017]
+        and meta["validation_years"] == [2013, 2014, 2015]
+        and meta["train_years"] == [2010, 2011, 2012]
+    )
     for fold in meta["folds"]:
         assert max(fold["train"]) < fold["validate"] < min(meta["test_years"])
     assert [f["validate"] for f in meta["folds"]] == meta["validation_years"]
     by_split = table.groupby("split")["year"].agg(["min", "max"])
-    assert by_split.loc["train", "max"] < by_split.loc["validation", "min"] and by_split.loc["validation", "max"] < by_split.loc["test", "min"]
+    assert (
+        by_split.loc["train", "max"] < by_split.loc["validation", "min"]
+        and by_split.loc["validation", "max"] < by_split.loc["test", "min"]
+    )
     assert sum(meta["rows"].values()) == len(table)
 
 
@@ -67,7 +94,9 @@ def test_poisoned_target_year_changes_no_feature():
     dirty, dirty_meta = assemble(features, poisoned, COST, 2, 3)
     assert meta == dirty_meta
     pd.testing.assert_frame_equal(clean.drop(columns="target"), dirty.drop(columns="target"))
-    assert not np.allclose(clean.loc[clean["year"] == 2017, "target"], dirty.loc[dirty["year"] == 2017, "target"])
+    assert not np.allclose(
+        clean.loc[clean["year"] == 2017, "target"], dirty.loc[dirty["year"] == 2017, "target"]
+    )
 
 
 def test_rows_without_last_value_are_kept_and_counted():
@@ -91,20 +120,29 @@ def test_unknown_target_says_what_there_is():
 
 def test_too_few_years_names_them_and_the_remedy():
     values, features = panel(years=range(2014, 2018))
-    with pytest.raises(DataError, match=r"2015, 2016, 2017.*need 6.*ml_experiments.n_validation_years=1 ml_experiments.n_test_years=1"):
+    with pytest.raises(
+        DataError,
+        match=r"2015, 2016, 2017.*need 6.*ml_experiments.n_validation_years=1 ml_experiments.n_test_years=1",
+    ):
         assemble(features, values, COST, 2, 3)
     assert assemble(features, values, COST, 1, 1)[1]["train_years"] == [2015]
 
 
 def test_version_without_lags_is_refused():
-    with pytest.raises(DataError, match="data_versions=v12"): feature_columns(panel()[0])
+    with pytest.raises(DataError, match="data_versions=v12"):
+        feature_columns(panel()[0])
 
 
 def test_features_of_another_source_are_refused():
     values, features = panel()
-    with pytest.raises(DataError, match="v9 has no row"): assemble(features, values[values["facility_id"] != "100"], COST, 2, 3)
+    with pytest.raises(DataError, match="v9 has no row"):
+        assemble(features, values[values["facility_id"] != "100"], COST, 2, 3)
 
 
 def test_split_years_needs_one_of_each():
-    with pytest.raises(DataError, match="at least 1"): split_years(range(2010, 2018), 0, 3)
-    assert rolling_folds([2011, 2013], [2016, 2017]) == [dict(train=[2011, 2013], validate=2016), dict(train=[2011, 2013, 2016], validate=2017)]
+    with pytest.raises(DataError, match="at least 1"):
+        split_years(range(2010, 2018), 0, 3)
+    assert rolling_folds([2011, 2013], [2016, 2017]) == [
+        dict(train=[2011, 2013], validate=2016),
+        dict(train=[2011, 2013, 2016], validate=2017),
+    ]

@@ -1,4 +1,5 @@
 """`dvc repro` on a copy of the project with a tiny synthetic source: what runs, what does not, and what a kill leaves."""
+
 import json
 import os
 import re
@@ -10,7 +11,6 @@ import time
 import pandas as pd
 import pytest
 import yaml
-
 from conftest import copy_build, edit, environment, git_project, run
 
 TARGET = "w_total_median_profit"
@@ -39,8 +39,14 @@ def test_a_clean_repro_builds_everything(built):
         table = pd.read_parquet(project / f"data/{version}.parquet")
         assert sidecar["rows"] == len(table) and list(sidecar["columns"]) == list(table.columns)
     forecast = pd.read_parquet(project / "data/forecast.parquet")
-    assert {"facility_id", "apr_drg_code", "year", "target", "prediction", "last_year", "last_value"} <= set(forecast)
-    assert set(forecast["target"]) == {TARGET} and set(forecast["year"]) == {2018} and forecast["prediction"].notna().all()
+    assert {"facility_id", "apr_drg_code", "year", "target", "prediction", "last_year", "last_value"} <= set(
+        forecast
+    )
+    assert (
+        set(forecast["target"]) == {TARGET}
+        and set(forecast["year"]) == {2018}
+        and forecast["prediction"].notna().all()
+    )
     assert not forecast.duplicated(["facility_id", "apr_drg_code", "target"]).any()
     reports = {p.relative_to(project / "runs").as_posix() for p in (project / "runs").rglob("*.ipynb")}
     assert len(reports) == len(stages) and not any("partial" in r for r in reports)
@@ -55,7 +61,13 @@ def test_every_report_has_its_config_and_log(built):
 def test_every_report_says_that_the_data_are_synthetic(built):
     project = built
     for report in (project / "runs").rglob("*.ipynb"):
-        outputs = json.dumps([c.get("outputs", []) for c in json.loads(report.read_text())["cells"] if "injected-parameters" not in c["metadata"].get("tags", [])])
+        outputs = json.dumps(
+            [
+                c.get("outputs", [])
+                for c in json.loads(report.read_text())["cells"]
+                if "injected-parameters" not in c["metadata"].get("tags", [])
+            ]
+        )
         assert "Synthetic data" in outputs, report
 
 
@@ -77,7 +89,12 @@ def test_metrics_and_plots_are_shown(built):
 def test_another_model_by_experiment_reruns_no_data_stage(built):
     project = built
     done = run(project, "dvc", "exp", "run", "-S", "models=[randomforest]")
-    assert set(ran(done.stdout)) == {f"modeling@{TARGET}-randomforest", f"evaluation@{TARGET}", "documentation", "deployment"}
+    assert set(ran(done.stdout)) == {
+        f"modeling@{TARGET}-randomforest",
+        f"evaluation@{TARGET}",
+        "documentation",
+        "deployment",
+    }
     run(project, "git", "checkout", "-q", ".")
     run(project, "dvc", "checkout", "-f")
 
@@ -91,7 +108,11 @@ def test_an_edit_of_a_model_reruns_only_what_it_feeds(built):
     space[name]["high"] *= 2
     edit(path, search_space=space)
     done = run(project, "dvc", "repro")
-    assert set(ran(done.stdout)) - {"deployment"} == {f"modeling@{TARGET}-ridge", f"evaluation@{TARGET}", "documentation"}
+    assert set(ran(done.stdout)) - {"deployment"} == {
+        f"modeling@{TARGET}-ridge",
+        f"evaluation@{TARGET}",
+        "documentation",
+    }
     path.write_text(before)
 
 
@@ -109,11 +130,19 @@ def test_a_change_of_the_lag_config_reruns_v10_and_later_only(built):
 def test_a_killed_run_is_completed_with_the_same_bytes(built, tmp_path):
     whole = built
     project = git_project(tmp_path / "project")
-    running = subprocess.Popen(["dvc", "repro", "transformation@v4"], cwd=project, env=environment(project), start_new_session=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    running = subprocess.Popen(
+        ["dvc", "repro", "transformation@v4"],
+        cwd=project,
+        env=environment(project),
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     deadline = time.monotonic() + 300
     partial = project / "runs/3_transformation/v3_profit.partial.ipynb"
-    while not partial.exists() and running.poll() is None and time.monotonic() < deadline: time.sleep(0.01)
+    while not partial.exists() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert partial.exists() and running.poll() is None, "the run ended before it could be killed"
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()

@@ -1,4 +1,5 @@
 """The whole pipeline on the real Medicare panel, as the README says, and both vintages of the cost file end to end."""
+
 import gzip
 import json
 import re
@@ -6,25 +7,28 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-
 from conftest import ROOT, edit, git_project, run
 
 VERSIONS = [f"v{i}" for i in range(13)]
 KEYS = ["year", "facility_id", "apr_drg_code"]
 
 
-def table(project, version): return pd.read_parquet(project / f"data/{version}.parquet")
+def table(project, version):
+    return pd.read_parquet(project / f"data/{version}.parquet")
 
 
-def sidecar(project, version): return json.loads((project / f"data/{version}.json").read_text())
+def sidecar(project, version):
+    return json.loads((project / f"data/{version}.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def panel(medicare_build): return medicare_build
+def panel(medicare_build):
+    return medicare_build
 
 
 @pytest.fixture(scope="module")
-def forecast(panel): return pd.read_parquet(panel / "data/forecast.parquet")
+def forecast(panel):
+    return pd.read_parquet(panel / "data/forecast.parquet")
 
 
 def test_the_forecast_is_of_the_year_that_the_source_asks_for(forecast):
@@ -36,10 +40,14 @@ def test_the_forecast_is_of_the_year_that_the_source_asks_for(forecast):
 
 def test_the_forecast_says_where_it_starts(panel, forecast):
     assert (forecast.loc[forecast["method"] == "model", "last_year"] == 2019).mean() > 0.9
-    assert (forecast.loc[forecast["method"] == "hierarchy", "last_year"] < 2019).all() and (forecast["years_ahead"] == 2022 - forecast["last_year"]).all()
+    assert (forecast.loc[forecast["method"] == "hierarchy", "last_year"] < 2019).all() and (
+        forecast["years_ahead"] == 2022 - forecast["last_year"]
+    ).all()
     v9 = table(panel, "v9")
     for target, own in forecast.groupby("target"):
-        start = own.merge(v9, left_on=["last_year", "facility_id", "apr_drg_code"], right_on=KEYS, validate="one_to_one")
+        start = own.merge(
+            v9, left_on=["last_year", "facility_id", "apr_drg_code"], right_on=KEYS, validate="one_to_one"
+        )
         assert len(start) == len(own) and (start["last_value"] == start[f"w_{target}"]).all()
         assert 0.5 < (own["prediction"] / own["last_value"]).median() < 2
     assert forecast["facility_name"].notna().all() and forecast["apr_drg_description"].notna().all()
@@ -56,13 +64,26 @@ def test_what_the_source_lacks_is_not_made_up(panel):
         assert not [c for c in table(panel, version) if re.search("profit|median|severity|cost", c)], version
     v1, v9, v12 = table(panel, "v1"), table(panel, "v9"), table(panel, "v12")
     assert sorted(v1["year"].unique()) == sorted(v9["year"].unique()) == [2011, 2013, 2016, 2017, 2019]
-    assert v1.loc[v1["year"] == 2013, ["discharges", "mean_medicare_payment"]].isna().all().all() and v1.loc[v1["year"] != 2013, "discharges"].notna().all()
+    assert (
+        v1.loc[v1["year"] == 2013, ["discharges", "mean_medicare_payment"]].isna().all().all()
+        and v1.loc[v1["year"] != 2013, "discharges"].notna().all()
+    )
     assert v1.loc[v1["year"] == 2011, "mean_medicare_payment"].notna().sum() == 5214
-    unknown = v9.loc[v9["year"] == 2013, ["sum_discharges", "w_mean_medicare_payment", "w_total_mean_charge", "yearly_discharge_bin"]]
+    unknown = v9.loc[
+        v9["year"] == 2013,
+        ["sum_discharges", "w_mean_medicare_payment", "w_total_mean_charge", "yearly_discharge_bin"],
+    ]
     assert unknown.isna().all().all()
     same = v9.merge(v1, on=KEYS, validate="one_to_one")
-    assert len(same) == len(v1) == len(v9) == 44_956 and (same["w_mean_charge"] == same["mean_charge"]).all() and (same["w_mean_payment"] == same["mean_payment"]).all()
-    assert v12.loc[v12["year"] == 2016, "lag_sum_discharges"].notna().sum() < v12.loc[v12["year"] == 2019, "lag_sum_discharges"].notna().sum()
+    assert (
+        len(same) == len(v1) == len(v9) == 44_956
+        and (same["w_mean_charge"] == same["mean_charge"]).all()
+        and (same["w_mean_payment"] == same["mean_payment"]).all()
+    )
+    assert (
+        v12.loc[v12["year"] == 2016, "lag_sum_discharges"].notna().sum()
+        < v12.loc[v12["year"] == 2019, "lag_sum_discharges"].notna().sum()
+    )
 
 
 def test_uneven_years_become_a_feature(panel):
@@ -75,19 +96,36 @@ def test_uneven_years_become_a_feature(panel):
 def test_rows_add_up_from_the_file_to_the_model(panel):
     for before, version in zip(VERSIONS, VERSIONS[1:]):
         parent, own = sidecar(panel, before), sidecar(panel, version)
-        assert own["parent"] == before and own["parent_sha256"] == parent["sha256"] and own["parent_rows"] == parent["rows"]
-        assert own["rows"] + own["rows_set_aside"] == parent["rows"] and sum(own["set_aside"].values()) == own["rows_set_aside"]
-        assert len(pd.read_parquet(panel / f"data/{version}/set_aside.parquet")) == own["rows_set_aside"] and len(table(panel, version)) == own["rows"]
-    assert sidecar(panel, "v0")["rows"] == 44_956 and sidecar(panel, "v11")["set_aside"] == {"first year of the pair": 15_808}
+        assert (
+            own["parent"] == before
+            and own["parent_sha256"] == parent["sha256"]
+            and own["parent_rows"] == parent["rows"]
+        )
+        assert (
+            own["rows"] + own["rows_set_aside"] == parent["rows"]
+            and sum(own["set_aside"].values()) == own["rows_set_aside"]
+        )
+        assert (
+            len(pd.read_parquet(panel / f"data/{version}/set_aside.parquet")) == own["rows_set_aside"]
+            and len(table(panel, version)) == own["rows"]
+        )
+    assert sidecar(panel, "v0")["rows"] == 44_956 and sidecar(panel, "v11")["set_aside"] == {
+        "first year of the pair": 15_808
+    }
 
 
 def shown(report):
     """What a reader sees of a report: its text and its outputs, without the code."""
     for cell in json.loads(report.read_text())["cells"]:
-        if cell["cell_type"] == "markdown": yield "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            yield "".join(cell["source"])
         for output in cell.get("outputs", []):
             yield "".join(output.get("text", []))
-            yield from ("".join(text) for kind, text in output.get("data", {}).items() if kind in ("text/plain", "text/html", "text/markdown"))
+            yield from (
+                "".join(text)
+                for kind, text in output.get("data", {}).items()
+                if kind in ("text/plain", "text/html", "text/markdown")
+            )
 
 
 def test_the_reports_tell_of_this_source(panel):
@@ -95,13 +133,16 @@ def test_the_reports_tell_of_this_source(panel):
     assert len(reports) == len(run(panel, "dvc", "stage", "list", "--name-only").stdout.split())
     for report in reports:
         text = "\n".join(shown(report))
-        text = re.sub(r"^synthetic +False$|<th>synthetic</th>\s*<td>False</td>", "", text, flags=re.M)  # the source's record says so in as many words
+        text = re.sub(
+            r"^synthetic +False$|<th>synthetic</th>\s*<td>False</td>", "", text, flags=re.M
+        )  # the source's record says so in as many words
         said = [line for line in text.splitlines() if re.search(r"synthetic|made.up (data|rows)", line, re.I)]
         assert not said, f"{report.name}: {said[:3]}"
         assert not re.search(r"\b(Traceback|\w+Warning)\b", text), report.name
     for name in ("1_inspection", "6_evaluation/mean_payment", "7_documentation", "8_deployment"):
         assert "CMS Medicare" in (panel / f"runs/{name}.ipynb").read_text(), name
-    for card in (panel / "results/cards").glob("*.md"): assert "CMS Medicare" in card.read_text() and not re.search("synthetic", card.read_text(), re.I)
+    for card in (panel / "results/cards").glob("*.md"):
+        assert "CMS Medicare" in card.read_text() and not re.search("synthetic", card.read_text(), re.I)
 
 
 def test_it_beats_repeating_the_last_value(panel):
@@ -116,7 +157,8 @@ def test_all_is_up_to_date_afterwards(panel):
 
 def test_both_vintages_of_the_cost_file_are_one(tmp_path):
     """2025 with thousands commas and 2024 with plain numbers, columns in another order, gzipped: the same v1, to v12."""
-    from drg_lib.core.synthetic import generate, load_calibration
+    from drg_lib.sources.synthetic import generate, load_calibration
+
     calibration = load_calibration(ROOT / "configs/calibration/sparcs_2009_2017.yaml")
     project = git_project(tmp_path / "project")
     edit(project / "configs/data_sources/sparcs_csv.yaml", rare_drg_discharges=25)
@@ -124,7 +166,8 @@ def test_both_vintages_of_the_cost_file_are_one(tmp_path):
     for vintage in (2025, 2024):
         rows = generate(calibration, 0.005, 3, vintage)
         assert rows["Mean Charge"].astype(str).str.contains(",").any() == (vintage == 2025)
-        if vintage == 2024: rows = rows[rows.columns[::-1]]
+        if vintage == 2024:
+            rows = rows[rows.columns[::-1]]
         file = tmp_path / f"costs_{vintage}.csv.gz"
         file.write_bytes(gzip.compress(rows.to_csv(index=False).encode()))
         run(project, "drg-choose", "data_sources=sparcs_csv", f"data={file}")
@@ -132,5 +175,9 @@ def test_both_vintages_of_the_cost_file_are_one(tmp_path):
         sums[vintage] = sidecar(project, "v1")["sha256"]
         if vintage == 2025:
             v12 = table(project, "v12")
-            assert len(v12) and "lag_w_total_median_profit" in v12 and sidecar(project, "v6")["config"]["aggregates"]
+            assert (
+                len(v12)
+                and "lag_w_total_median_profit" in v12
+                and sidecar(project, "v6")["config"]["aggregates"]
+            )
     assert sums[2024] == sums[2025]

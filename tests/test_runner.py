@@ -1,21 +1,43 @@
 """drg-run and drg-choose as a person meets them: what runs, what is refused, what is left behind."""
+
 import json
 import shutil
 
 import pytest
 import yaml
-
 from conftest import ROOT, copy_project, run
 
 MINI = {
     "cells": [
         {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "# Mini\n> A stage for the tests."},
-        {"cell_type": "code", "id": "b", "metadata": {"tags": ["parameters"]}, "execution_count": None, "outputs": [],
-         "source": "number: int = 1  # a number\ntext: str | None = None  # a text"},
-        {"cell_type": "code", "id": "c", "metadata": {}, "execution_count": None, "outputs": [], "source": "#papermill_description=divide\n12 / number"},
-        {"cell_type": "code", "id": "d", "metadata": {}, "execution_count": None, "outputs": [], "source": "#papermill_description=after\ntext"},
+        {
+            "cell_type": "code",
+            "id": "b",
+            "metadata": {"tags": ["parameters"]},
+            "execution_count": None,
+            "outputs": [],
+            "source": "number: int = 1  # a number\ntext: str | None = None  # a text",
+        },
+        {
+            "cell_type": "code",
+            "id": "c",
+            "metadata": {},
+            "execution_count": None,
+            "outputs": [],
+            "source": "#papermill_description=divide\n12 / number",
+        },
+        {
+            "cell_type": "code",
+            "id": "d",
+            "metadata": {},
+            "execution_count": None,
+            "outputs": [],
+            "source": "#papermill_description=after\ntext",
+        },
     ],
-    "metadata": {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}, "nbformat": 4, "nbformat_minor": 5,
+    "metadata": {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}},
+    "nbformat": 4,
+    "nbformat_minor": 5,
 }
 
 
@@ -25,9 +47,12 @@ def project(tmp_path_factory):
     (project / "nbs/mini.ipynb").write_text(json.dumps(MINI))
     (project / "configs/project_sections/mini.yaml").write_text(
         "# @package project_sections.mini\norder: 9\ntitle: Mini\npurpose: For the tests.\nnotebook: nbs/mini.ipynb\nreport: mini.ipynb\n"
-        "parameters:\n  number: 3\n  text: null\n")
+        "parameters:\n  number: 3\n  text: null\n"
+    )
     config = project / "configs/config.yaml"
-    config.write_text(config.read_text().replace("      - 8_deployment\n", "      - 8_deployment\n      - mini\n"))
+    config.write_text(
+        config.read_text().replace("      - 8_deployment\n", "      - 8_deployment\n      - mini\n")
+    )
     return project
 
 
@@ -51,22 +76,32 @@ def test_the_log_has_the_format_of_the_logging_group(project):
     assert all(line.startswith("INFO|") for line in (project / "runs/mini.log").read_text().splitlines())
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["stage=mini", "project_sections.mini.parameters.number=four"], ["number", "must be int", "Remedy"]),
-    (["stage=mini", "+project_sections.mini.parameters.alpha=1"], ["unknown parameter 'alpha'", "number, text"]),
-    (["stage=mini", "~project_sections.mini.parameters.number"], ["missing parameter 'number'"]),
-    (["stage=nothing"], ["no stage 'nothing'", "modeling"]),
-    ([], ["No stage given", "ingestion"]),
-    (["stage=transformation", "data_versions=v1"], ["does not make v1", "stage=cleaning"]),
-    (["stage=mini", "ml_experiments.n_trialz=3"], ["n_trialz"]),
-    (["stage=mini", "ml_experiments.n_trials=three"], ["n_trials", "three"]),
-    (["stage=mini", "+ml_experiments.n_trialz=3"], ["n_trialz"]),
-    (["stage=mini", "models=forest"], ["models/forest", "ridge"]),
-    (["stage=mini", "nonsense"], ["nonsense"]),
-    (["stage=mini", "project_sections.mini.parameters.text='postgresql://me:secret@host/db'"], ["password", "environment"]),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["stage=mini", "project_sections.mini.parameters.number=four"], ["number", "must be int", "Remedy"]),
+        (
+            ["stage=mini", "+project_sections.mini.parameters.alpha=1"],
+            ["unknown parameter 'alpha'", "number, text"],
+        ),
+        (["stage=mini", "~project_sections.mini.parameters.number"], ["missing parameter 'number'"]),
+        (["stage=nothing"], ["no stage 'nothing'", "modeling"]),
+        ([], ["No stage given", "ingestion"]),
+        (["stage=transformation", "data_versions=v1"], ["does not make v1", "stage=cleaning"]),
+        (["stage=mini", "ml_experiments.n_trialz=3"], ["n_trialz"]),
+        (["stage=mini", "ml_experiments.n_trials=three"], ["n_trials", "three"]),
+        (["stage=mini", "+ml_experiments.n_trialz=3"], ["n_trialz"]),
+        (["stage=mini", "models=forest"], ["models/forest", "ridge"]),
+        (["stage=mini", "nonsense"], ["nonsense"]),
+        (
+            ["stage=mini", "project_sections.mini.parameters.text='postgresql://me:secret@host/db'"],
+            ["password", "environment"],
+        ),
+    ],
+)
 def test_wrong_overrides_are_refused_and_nothing_runs(project, arguments, words):
-    for left in (project / "runs").glob("*"): left.unlink()
+    for left in (project / "runs").glob("*"):
+        left.unlink()
     done = drg(project, *arguments)
     assert done.returncode == 2, done.stderr
     assert all(word in done.stderr for word in words), done.stderr
@@ -79,7 +114,8 @@ def test_a_typo_in_a_config_file_names_the_key(project):
     try:
         path.write_text(before + "\nn_trails: 3\n")
         done = drg(project, "stage=mini", "ml_experiments=quick")
-    finally: path.write_text(before)
+    finally:
+        path.write_text(before)
     assert done.returncode == 2 and "n_trails" in done.stderr and "ml_experiments/quick" in done.stderr
 
 
@@ -87,14 +123,21 @@ def test_a_failed_cell_is_named_and_the_partial_notebook_kept(project):
     (project / "runs/mini.ipynb").unlink(missing_ok=True)
     done = drg(project, "stage=mini", "project_sections.mini.parameters.number=0")
     assert done.returncode == 1
-    assert "ZeroDivisionError" in done.stderr and "Failed in: divide" in done.stderr and "runs/mini.partial.ipynb" in done.stderr
+    assert (
+        "ZeroDivisionError" in done.stderr
+        and "Failed in: divide" in done.stderr
+        and "runs/mini.partial.ipynb" in done.stderr
+    )
     assert (project / "runs/mini.partial.ipynb").exists() and not (project / "runs/mini.ipynb").exists()
     assert "ZeroDivisionError" in (project / "runs/mini.log").read_text()
 
 
 def test_cfg_job_and_help_run_nothing(project):
     shown = drg(project, "stage=mini", "project_sections.mini.parameters.number=7", "--cfg", "job")
-    assert shown.returncode == 0 and yaml.safe_load(shown.stdout)["project_sections"]["mini"]["parameters"]["number"] == 7
+    assert (
+        shown.returncode == 0
+        and yaml.safe_load(shown.stdout)["project_sections"]["mini"]["parameters"]["number"] == 7
+    )
     assert "stage=modeling models=ridge" in drg(project, "--help").stdout
 
 
@@ -112,7 +155,8 @@ def test_a_notebook_that_is_not_one(project):
     try:
         path.write_text("{")
         done = drg(project, "stage=mini")
-    finally: path.write_text(before)
+    finally:
+        path.write_text(before)
     assert done.returncode == 2 and "mini.ipynb" in done.stderr and "Remedy" in done.stderr
 
 
@@ -149,39 +193,78 @@ def test_a_choice_brings_its_targets_and_goes_back(project):
     assert yaml.safe_load((project / "params.yaml").read_text()) == yaml.safe_load(before)
 
 
-@pytest.mark.parametrize("file, typo", [("evaluation/base.yaml", "sample_rowz: 3"), ("partitioning/by_year.yaml", "n_tests: 3"), ("deployment/base.yaml", "registr: true"),
-                                        ("models/ridge.yaml", "paramters: {}"), ("target/mean_cost.yaml", "transfrom: level"), ("data_sources/synthetic.yaml", "scal: 1.0")])
+@pytest.mark.parametrize(
+    "file, typo",
+    [
+        ("evaluation/base.yaml", "sample_rowz: 3"),
+        ("partitioning/by_year.yaml", "n_tests: 3"),
+        ("deployment/base.yaml", "registr: true"),
+        ("models/ridge.yaml", "paramters: {}"),
+        ("target/mean_cost.yaml", "transfrom: level"),
+        ("data_sources/synthetic.yaml", "scal: 1.0"),
+    ],
+)
 def test_a_typo_in_any_group_is_named(tmp_path, file, typo):
-    from drg_lib.core.config import compose
+    from drg_lib.pipeline.config import compose
+
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     path = tmp_path / "configs" / file
     path.write_text(path.read_text() + f"\n{typo}\n")
     group, option = file.removesuffix(".yaml").split("/")
-    with pytest.raises(Exception) as refused: compose([f"{group}={option}"], root=tmp_path)
-    assert typo.split(":")[0] in f"{refused.value} {refused.value.__cause__}" and group in f"{refused.value} {refused.value.__cause__}"
+    with pytest.raises(Exception) as refused:
+        compose([f"{group}={option}"], root=tmp_path)
+    assert (
+        typo.split(":")[0] in f"{refused.value} {refused.value.__cause__}"
+        and group in f"{refused.value} {refused.value.__cause__}"
+    )
 
 
 def test_resolvers():
-    from drg_lib.core.config import compose
+    from drg_lib.pipeline.config import compose
+
     config = compose(["data_versions=v10", "data_sources=synthetic", "data_sources.scale=0.1"])
     assert config.data_sources.rare_drg_discharges == 500
     assert (config.data_versions.parent, config.data_versions.step) == ("v9", "create_lag_features")
-    assert list(config.project_sections.evaluation.parameters.models) == yaml.safe_load((ROOT / "params.yaml").read_text())["models"]
+    assert (
+        list(config.project_sections.evaluation.parameters.models)
+        == yaml.safe_load((ROOT / "params.yaml").read_text())["models"]
+    )
 
 
 def test_every_config_file_composes():
-    from drg_lib.core.choose import options
-    from drg_lib.core.config import as_dict, compose
-    for group in ("data_sources", "data_versions", "models", "target", "ml_experiments", "partitioning", "evaluation", "deployment"):
+    from drg_lib.pipeline.choices import options
+    from drg_lib.pipeline.config import as_dict, compose
+
+    for group in (
+        "data_sources",
+        "data_versions",
+        "models",
+        "target",
+        "ml_experiments",
+        "partitioning",
+        "evaluation",
+        "deployment",
+    ):
         for option in options(group) or ["base"]:
             as_dict(compose([f"{group}={option}"])[group])
 
 
 def test_versions_and_their_configs_agree():
-    from drg_lib.core.config import compose
-    from drg_lib.core.versions import known_versions
+    from drg_lib.pipeline.config import compose
+    from drg_lib.versions.chain import known_versions
+
     for version, entry in known_versions().items():
         config = compose([f"data_versions={version}"])
-        assert (config.data_versions.section, config.data_versions.parent, config.data_versions.step) == (entry["section"], entry["parent"], entry["step"])
-        assert f"/transformation@_global_.transformation: {entry['step']}" in (ROOT / f"configs/data_versions/{version}.yaml").read_text()
-        assert list((ROOT / "nbs").rglob(f"{version}_{entry['step']}.ipynb")) and (ROOT / f"drg_lib/{entry['section']}/{entry['step']}.py").is_file()
+        assert (config.data_versions.section, config.data_versions.parent, config.data_versions.step) == (
+            entry["section"],
+            entry["parent"],
+            entry["step"],
+        )
+        assert (
+            f"/transformation@_global_.transformation: {entry['step']}"
+            in (ROOT / f"configs/data_versions/{version}.yaml").read_text()
+        )
+        assert (
+            list((ROOT / "nbs").rglob(f"{version}_{entry['step']}.ipynb"))
+            and (ROOT / f"drg_lib/{entry['section']}/{entry['step']}.py").is_file()
+        )

@@ -1,4 +1,5 @@
 """What is served: the registered champion answers over HTTP and from the command line as the forecast table says, and nothing that was tampered with is loaded."""
+
 import json
 import os
 import socket
@@ -13,15 +14,16 @@ import pandas as pd
 import pytest
 from conftest import copy_build, environment, run
 
-from drg_lib.core.intervals import bound_names
-from drg_lib.core.schema import DataError
-from drg_lib.core.scoring import check_rows, find_registered, load_champion, read_rows
+from drg_lib.base.names import DataError
+from drg_lib.champion.intervals import bound_names
+from drg_lib.champion.score import check_rows, find_registered, load_champion, read_rows
 
 KEY = ["facility_id", "apr_drg_code"]
 VALUES = ["prediction", *bound_names()]
 
 
-def inputs(build, target, n=None): return pd.read_parquet(build / "results" / "deployment" / "inputs" / f"{target}.parquet").head(n)
+def inputs(build, target, n=None):
+    return pd.read_parquet(build / "results" / "deployment" / "inputs" / f"{target}.parquet").head(n)
 
 
 def batch(build, target):
@@ -37,15 +39,41 @@ def same(got, expected):
 @pytest.fixture(scope="module")
 def server(medicare_build):
     "`mlflow models serve` on a free port, for as long as the tests of this file need it."
-    with socket.socket() as probe: probe.bind(("127.0.0.1", 0)); port = probe.getsockname()[1]
-    env = environment(medicare_build) | {"MLFLOW_TRACKING_URI": f"sqlite:///{medicare_build / 'mlflow.db'}", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    served = subprocess.Popen([os.path.join(os.path.dirname(sys.executable), "mlflow"), "models", "serve", "-m", "models:/drg_lib-mean_payment@champion", "--env-manager", "local", "-p", str(port)],
-                              cwd=medicare_build, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = environment(medicare_build) | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{medicare_build / 'mlflow.db'}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    served = subprocess.Popen(
+        [
+            os.path.join(os.path.dirname(sys.executable), "mlflow"),
+            "models",
+            "serve",
+            "-m",
+            "models:/drg_lib-mean_payment@champion",
+            "--env-manager",
+            "local",
+            "-p",
+            str(port),
+        ],
+        cwd=medicare_build,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     try:
         for _ in range(600):
-            if served.poll() is not None: pytest.fail(served.stdout.read())
-            try: urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5); break
-            except OSError: time.sleep(0.3)
+            if served.poll() is not None:
+                pytest.fail(served.stdout.read())
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
+                break
+            except OSError:
+                time.sleep(0.3)
         yield f"http://127.0.0.1:{port}/invocations"
     finally:
         os.killpg(served.pid, 15)
@@ -55,15 +83,22 @@ def server(medicare_build):
 def post(url, content):
     request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer: return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error: return error.code, error.read().decode()
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
 
 
 def test_http_answers_as_the_forecast_table(server, medicare_build):
     rows = inputs(medicare_build, "mean_payment", 400)
-    unknown = rows.iloc[[0]].assign(**{c: np.nan for c in rows if c.startswith(("last_", "lag_w_mean_payment"))})  # a pair without a last value
+    unknown = rows.iloc[[0]].assign(
+        **{c: np.nan for c in rows if c.startswith(("last_", "lag_w_mean_payment"))}
+    )  # a pair without a last value
     asked = pd.concat([rows, unknown], ignore_index=True)
-    status, answer = post(server, {"dataframe_split": json.loads(asked.to_json(orient="split", index=False, double_precision=15))})
+    status, answer = post(
+        server,
+        {"dataframe_split": json.loads(asked.to_json(orient="split", index=False, double_precision=15))},
+    )
     assert status == 200 and len(answer["predictions"]) == 401
     same(rows[KEY].join(pd.DataFrame(answer["predictions"][:400])), batch(medicare_build, "mean_payment"))
     assert pd.DataFrame(answer["predictions"][400:])[VALUES].isna().all(axis=None)
@@ -77,67 +112,117 @@ def test_http_names_a_missing_column(server, medicare_build):
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_drg_score_gives_the_batch_forecast(medicare_build, tmp_path, suffix):
-    rows, source, out = inputs(medicare_build, "mean_charge"), tmp_path / f"rows.{suffix}", tmp_path / f"scored.{suffix}"
+    rows, source, out = (
+        inputs(medicare_build, "mean_charge"),
+        tmp_path / f"rows.{suffix}",
+        tmp_path / f"scored.{suffix}",
+    )
     rows = rows.assign(note="=kept as it is")
     rows.to_csv(source, index=False) if suffix == "csv" else rows.to_parquet(source)
     said = run(medicare_build, "drg-score", source, "--target", "mean_charge", "--out", out).stdout
     scored = pd.read_csv(out, dtype={k: str for k in KEY}) if suffix == "csv" else pd.read_parquet(out)
     same(scored, batch(medicare_build, "mean_charge"))
-    assert f"{len(rows):,} rows scored" in said and scored["note"].eq(("'" if suffix == "csv" else "") + "=kept as it is").all() and scored["model_version"].astype(str).eq("1").all()
+    assert (
+        f"{len(rows):,} rows scored" in said
+        and scored["note"].eq(("'" if suffix == "csv" else "") + "=kept as it is").all()
+        and scored["model_version"].astype(str).eq("1").all()
+    )
 
 
 def test_the_example_can_be_scored(medicare_build, tmp_path):
     run(medicare_build, "drg-score", "--target", "mean_payment", "--example", tmp_path / "rows.csv")
     run(medicare_build, "drg-score", tmp_path / "rows.csv", "--target", "mean_payment")
-    same(pd.read_csv(tmp_path / "rows_scored.csv", dtype={k: str for k in KEY}), batch(medicare_build, "mean_payment"))
+    same(
+        pd.read_csv(tmp_path / "rows_scored.csv", dtype={k: str for k in KEY}),
+        batch(medicare_build, "mean_payment"),
+    )
 
 
 def test_drg_score_says_what_is_wrong(medicare_build, tmp_path):
-    inputs(medicare_build, "mean_payment", 3).assign(last_value=["1000", "n/a", "3000"]).to_csv(tmp_path / "bad.csv", index=False)
+    inputs(medicare_build, "mean_payment", 3).assign(last_value=["1000", "n/a", "3000"]).to_csv(
+        tmp_path / "bad.csv", index=False
+    )
     done = run(medicare_build, "drg-score", tmp_path / "bad.csv", "--target", "mean_payment", check=False)
-    assert done.returncode == 1 and "bad.csv, row 2, column last_value: 'n/a' is not a number" in done.stderr and "Traceback" not in done.stderr and not (tmp_path / "bad_scored.csv").exists()
+    assert (
+        done.returncode == 1
+        and "bad.csv, row 2, column last_value: 'n/a' is not a number" in done.stderr
+        and "Traceback" not in done.stderr
+        and not (tmp_path / "bad_scored.csv").exists()
+    )
     done = run(medicare_build, "drg-score", tmp_path / "bad.csv", "--target", "mean_cost", check=False)
     assert done.returncode == 1 and "holds mean_charge, mean_payment" in done.stderr
 
 
 COLUMNS, TEXT = ["facility_id", "apr_drg_code", "year", "last_value"], ["facility_id", "apr_drg_code"]
-GOOD = pd.DataFrame({"facility_id": ["4", "10"], "apr_drg_code": ["005", "194"], "year": ["2018", "2018"], "last_value": ["8375.41", None]})
+GOOD = pd.DataFrame(
+    {
+        "facility_id": ["4", "10"],
+        "apr_drg_code": ["005", "194"],
+        "year": ["2018", "2018"],
+        "last_value": ["8375.41", None],
+    }
+)
 
 
-@pytest.mark.parametrize("change, said", [
-    (lambda t: t.drop(columns="year"), "lacks the column year"), (lambda t: t.iloc[:0], "has no rows"), (lambda t: t.assign(last_value=["8,375", "1"]), "row 1, column last_value: '8,375'"),
-    (lambda t: t.assign(facility_id=["4", None]), "row 2, column facility_id"), (lambda t: t.assign(year=["2018", "2018.5"]), "row 2, column year"), (lambda t: t.assign(year=["2018", None]), "row 2, column year"),
-    (lambda t: t.assign(last_value=["1", "inf"]), "row 2, column last_value"), (lambda t: t.assign(apr_drg_code=[5.0, 194.0]), "codes are text"), (lambda t: pd.concat([t, t[["year"]]], axis=1), "stands twice")])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda t: t.drop(columns="year"), "lacks the column year"),
+        (lambda t: t.iloc[:0], "has no rows"),
+        (lambda t: t.assign(last_value=["8,375", "1"]), "row 1, column last_value: '8,375'"),
+        (lambda t: t.assign(facility_id=["4", None]), "row 2, column facility_id"),
+        (lambda t: t.assign(year=["2018", "2018.5"]), "row 2, column year"),
+        (lambda t: t.assign(year=["2018", None]), "row 2, column year"),
+        (lambda t: t.assign(last_value=["1", "inf"]), "row 2, column last_value"),
+        (lambda t: t.assign(apr_drg_code=[5.0, 194.0]), "codes are text"),
+        (lambda t: pd.concat([t, t[["year"]]], axis=1), "stands twice"),
+    ],
+)
 def test_rows_that_cannot_be_scored_are_named(change, said):
-    with pytest.raises(DataError, match="rows.csv") as error: check_rows(change(GOOD), COLUMNS, TEXT, "rows.csv")
+    with pytest.raises(DataError, match="rows.csv") as error:
+        check_rows(change(GOOD), COLUMNS, TEXT, "rows.csv")
     assert said in str(error.value) and "Remedy" in str(error.value)
 
 
 def test_good_rows_keep_codes_and_become_numbers():
     checked = check_rows(GOOD, COLUMNS, TEXT)
-    assert checked["apr_drg_code"].tolist() == ["005", "194"] and checked["last_value"].isna().tolist() == [False, True] and (checked.dtypes[["year", "last_value"]] == "float64").all()
+    assert (
+        checked["apr_drg_code"].tolist() == ["005", "194"]
+        and checked["last_value"].isna().tolist() == [False, True]
+        and (checked.dtypes[["year", "last_value"]] == "float64").all()
+    )
 
 
 def test_files_that_are_none_are_refused(tmp_path):
     (tmp_path / "rows.parquet").write_text("no parquet")
     (tmp_path / "rows.csv").write_bytes(b"\xff\xfe\x00bad")
     for name in ("rows.parquet", "rows.csv", "none.csv"):
-        with pytest.raises(DataError, match=name): read_rows(tmp_path / name)
+        with pytest.raises(DataError, match=name):
+            read_rows(tmp_path / name)
 
 
 def test_registered_version_tells_where_it_comes_from(medicare_build):
     "Hash, format, git revision, dataset, signature and input example are with the version; no pickle of MLflow's own is."
     import mlflow
+
     held = find_registered("mean_payment", root=medicare_build)
     client = mlflow.MlflowClient(f"sqlite:///{medicare_build / 'mlflow.db'}")
     version = client.get_model_version(held["name"], held["version"])
     revision = run(medicare_build, "git", "rev-parse", "HEAD~1").stdout.strip()
-    assert version.tags["champion_sha256"] == held["sha256"] and version.tags["git_revision"].startswith(revision) and version.tags["format"] == "joblib, by hash"
+    assert (
+        version.tags["champion_sha256"] == held["sha256"]
+        and version.tags["git_revision"].startswith(revision)
+        and version.tags["format"] == "joblib, by hash"
+    )
     model = mlflow.models.Model.load(held["folder"])
-    assert {i.name for i in model.signature.inputs} == set(inputs(medicare_build, "mean_payment")) and {o.name for o in model.signature.outputs} == set(VALUES)
+    assert {i.name for i in model.signature.inputs} == set(inputs(medicare_build, "mean_payment")) and {
+        o.name for o in model.signature.outputs
+    } == set(VALUES)
     assert (held["folder"] / "input_example.json").is_file() and not list(held["folder"].rglob("*.pkl"))
     data = client.get_run(version.run_id).inputs.dataset_inputs
-    assert {d.dataset.name for d in data} >= {"mean_payment v12"} and "partitions/mean_payment.parquet" in data[0].dataset.source + data[-1].dataset.source
+    assert {d.dataset.name for d in data} >= {
+        "mean_payment v12"
+    } and "partitions/mean_payment.parquet" in data[0].dataset.source + data[-1].dataset.source
 
 
 def test_nothing_tampered_with_is_loaded(medicare_build, tmp_path):
@@ -148,14 +233,21 @@ def test_nothing_tampered_with_is_loaded(medicare_build, tmp_path):
     champion = load_champion(record.parent, held["sha256"])
     assert champion.about["target"] == "mean_payment"
     model, bomb = next(record.parent.glob("*.joblib")), tmp_path / "ran"
+
     class Bomb:
-        def __reduce__(self): return (open, (str(bomb), "w"))
+        def __reduce__(self):
+            return (open, (str(bomb), "w"))
+
     import joblib
+
     joblib.dump(Bomb(), model)
-    with pytest.raises(DataError, match="it is not loaded"): load_champion(record.parent, held["sha256"])
-    from drg_lib.core.forecaster import file_hash
+    with pytest.raises(DataError, match="it is not loaded"):
+        load_champion(record.parent, held["sha256"])
+    from drg_lib.forecasting.forecaster import file_hash
+
     content = json.loads(record.read_text())
     next(iter(content["files"].values()))["sha256"] = file_hash(model)
     record.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="nothing is loaded"): load_champion(record.parent, held["sha256"])
+    with pytest.raises(DataError, match="nothing is loaded"):
+        load_champion(record.parent, held["sha256"])
     assert not bomb.exists()

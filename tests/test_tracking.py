@@ -1,4 +1,5 @@
 "The MLflow store: made once, by whoever comes first; nothing at all when tracking is off."
+
 import shutil
 import sqlite3
 import subprocess
@@ -6,13 +7,13 @@ import sys
 
 from conftest import environment
 
-from drg_lib.core.files import project_root
-from drg_lib.core.tracking import ensure_database, flat, relocate, start_run
+from drg_lib.base.files import project_root
+from drg_lib.reporting.tracking import ensure_database, flat, relocate, start_run
 
 ONE_RUN = """
 import sys
 from pathlib import Path
-from drg_lib.core.tracking import log_report, start_run
+from drg_lib.reporting.tracking import log_report, start_run
 root = Path(sys.argv[1])
 with start_run(sys.argv[2], "nbs/5_modeling.ipynb", root=root, tags={"stage": "modeling"}) as run: run.log({"alpha": 1.0}, {"rmse": 2.0, "none": float("nan")})
 log_report(run.run_id, root / "report.ipynb", root=root)
@@ -22,19 +23,32 @@ log_report(run.run_id, root / "report.ipynb", root=root)
 def test_two_processes_at_once_and_a_leftover(tmp_path):
     (tmp_path / ".mlflow.db.part").write_text("half a database of a killed process")
     (tmp_path / "report.ipynb").write_text("{}")
-    running = [subprocess.Popen([sys.executable, "-c", ONE_RUN, str(tmp_path), name], env=environment(project_root()), stderr=subprocess.PIPE, text=True) for name in ("a", "b")]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", ONE_RUN, str(tmp_path), name],
+            env=environment(project_root()),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("a", "b")
+    ]
     errors = [p.communicate(timeout=240)[1] for p in running]
     assert [p.returncode for p in running] == [0, 0], errors
     with sqlite3.connect(tmp_path / "mlflow.db") as store:
-        assert sorted(store.execute("select name, status from runs")) == [("a", "FINISHED"), ("b", "FINISHED")]
+        assert sorted(store.execute("select name, status from runs")) == [
+            ("a", "FINISHED"),
+            ("b", "FINISHED"),
+        ]
         assert store.execute("select count(*) from experiments where name = 'drg_lib'").fetchone() == (1,)
-        assert {value for (value,) in store.execute("select value from tags where key = 'mlflow.source.name'")} == {"nbs/5_modeling.ipynb"}
+        assert {
+            value for (value,) in store.execute("select value from tags where key = 'mlflow.source.name'")
+        } == {"nbs/5_modeling.ipynb"}
     assert len(list((tmp_path / "mlartifacts").rglob("report/report.ipynb"))) == 2
     assert not list(tmp_path.glob(".mlflow.db.part*"))
 
 
 def test_off_imports_and_writes_nothing(tmp_path):
-    code = "import sys\nfrom drg_lib.core.tracking import start_run\nwith start_run('a', 'b', tracking=False) as run: run.log({'a': 1}, {'b': 2}); run.trial(None, None)\nassert run.run_id is None and 'mlflow' not in sys.modules"
+    code = "import sys\nfrom drg_lib.reporting.tracking import start_run\nwith start_run('a', 'b', tracking=False) as run: run.log({'a': 1}, {'b': 2}); run.trial(None, None)\nassert run.run_id is None and 'mlflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(project_root()), check=True)
     assert not list(tmp_path.iterdir())
 
@@ -47,15 +61,22 @@ def test_existing_store_is_left_alone(tmp_path):
 def test_a_copied_project_keeps_its_runs_and_leaves_the_original_alone(tmp_path):
     old, new = tmp_path / "a project", tmp_path / "copy"
     old.mkdir()
-    with start_run("first", "nbs/5_modeling.ipynb", root=old) as run: run.log(metrics={"rmse": 1.0})
+    with start_run("first", "nbs/5_modeling.ipynb", root=old) as run:
+        run.log(metrics={"rmse": 1.0})
     shutil.copytree(old, new)
     assert relocate(new) > 0 and relocate(new) == 0 and relocate(old) == 0
     (tmp_path / "file.txt").write_text("x")
-    with start_run("second", "nbs/5_modeling.ipynb", root=new) as run: run.log(files=[tmp_path / "file.txt"])
+    with start_run("second", "nbs/5_modeling.ipynb", root=new) as run:
+        run.log(files=[tmp_path / "file.txt"])
     assert list(new.rglob("file.txt")) and not list(old.rglob("file.txt"))
     with sqlite3.connect(new / "mlflow.db") as store:
-        assert store.execute("select count(*) from runs where artifact_uri not like ?", [new.as_uri() + "%"]).fetchone() == (0,)
+        assert store.execute(
+            "select count(*) from runs where artifact_uri not like ?", [new.as_uri() + "%"]
+        ).fetchone() == (0,)
 
 
 def test_names_of_metrics_are_those_of_dvc():
-    assert flat({"a": {"b": 1, "c": {"d": 2.5}}, "text": "x", "list": [1], "none": None, "yes": True}) == {"a.b": 1.0, "a.c.d": 2.5}
+    assert flat({"a": {"b": 1, "c": {"d": 2.5}}, "text": "x", "list": [1], "none": None, "yes": True}) == {
+        "a.b": 1.0,
+        "a.c.d": 2.5,
+    }

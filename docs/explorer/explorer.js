@@ -26,7 +26,7 @@
   const make = (tag, attributes, ...children) => build(document.createElement(tag), attributes, children);
   const draw = (tag, attributes, ...children) => build(document.createElementNS(SVG, tag), attributes, children);
 
-  // ---- numbers as people say them (as in drg_lib.core.plotting)
+  // ---- numbers as people say them (as in drg_lib.reporting.style)
   const known = (value) => value != null && Number.isFinite(value);
   function shorten(value) {
     for (const [unit, letter] of [[1e9, "B"], [1e6, "M"], [1e3, "k"]]) {

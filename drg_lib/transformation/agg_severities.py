@@ -9,8 +9,8 @@ __all__ = ['weighted_mean', 'weighted_median', 'agg_severities']
 import numpy as np
 import pandas as pd
 
-from ..core.keys import group_starts, key_codes, sort_by_key
-from ..core.schema import KEYS, SEVERITY, SEVERITY_CODES, DataError
+from ..base.keys import group_starts, key_codes, sort_by_key
+from ..base.names import KEYS, SEVERITY, SEVERITY_CODES, DataError
 
 # %% ../../nbs/3_transformation/v6_agg_severities.ipynb #a5573a80
 def weighted_mean(values, weights):
@@ -27,7 +27,9 @@ def weighted_mean(values, weights):
         NaN where the weights add up to 0, or a value or a weight is NaN.
     """
     weight = weights.sum(axis=0)
-    return np.divide((values * weights).sum(axis=0), weight, out=np.full(len(weight), np.nan), where=weight != 0)
+    return np.divide(
+        (values * weights).sum(axis=0), weight, out=np.full(len(weight), np.nan), where=weight != 0
+    )
 
 # %% ../../nbs/3_transformation/v6_agg_severities.ipynb #73943494
 def weighted_median(values, weights):
@@ -53,12 +55,18 @@ def weighted_median(values, weights):
             a, b = values[place], values[place + 1]
             swap = a > b
             values[place], values[place + 1] = np.minimum(a, b), np.maximum(a, b)
-            weights[place], weights[place + 1] = np.where(swap, weights[place + 1], weights[place]), np.where(swap, weights[place], weights[place + 1])
+            weights[place], weights[place + 1] = (
+                np.where(swap, weights[place + 1], weights[place]),
+                np.where(swap, weights[place], weights[place + 1]),
+            )
     reached = weights.cumsum(axis=0)
     half = reached[-1] / 2
     low = high = values[-1]
     for place in range(len(values) - 2, -1, -1):
-        low, high = np.where(reached[place] >= half, values[place], low), np.where(reached[place] > half, values[place], high)
+        low, high = (
+            np.where(reached[place] >= half, values[place], low),
+            np.where(reached[place] > half, values[place], high),
+        )
     return np.where(unknown, np.nan, np.where(low == high, low, (low + high) / 2))
 
 # %% ../../nbs/3_transformation/v6_agg_severities.ipynb #ee46c876
@@ -96,7 +104,9 @@ def agg_severities(frame, statistics, has_severity=True):
         return sort_by_key(out[kept].assign(**sums), KEYS)
 
     if "discharges" not in frame:
-        raise DataError("severities are weighted by their discharges, and the source has none. Remedy: map the column in the data source's config.")
+        raise DataError(
+            "severities are weighted by their discharges, and the source has none. Remedy: map the column in the data source's config."
+        )
     frame = sort_by_key(frame, [*KEYS, SEVERITY])
     starts = group_starts(key_codes(frame, KEYS))
     sizes = np.diff(np.r_[starts, len(frame)])
@@ -104,7 +114,7 @@ def agg_severities(frame, statistics, has_severity=True):
     place = np.arange(len(frame)) - np.repeat(starts, sizes)
 
     def spread(column):
-        "A column as a table of places x cells, 0 where a cell has no such row."
+        """A column as a table of places x cells, 0 where a cell has no such row."""
         table = np.zeros((width, len(starts)))
         table[place, group] = column
         return table
@@ -112,11 +122,17 @@ def agg_severities(frame, statistics, has_severity=True):
     weights = spread(frame["discharges"].to_numpy(dtype="float64"))
     severity = spread(frame[SEVERITY].to_numpy(dtype="float64"))
     out = {"sum_discharges": weights.sum(axis=0)}
-    for code in SEVERITY_CODES: out[f"share_severity_{code}"] = np.where(severity == code, weights, weights * 0).sum(axis=0) / out["sum_discharges"]
+    for code in SEVERITY_CODES:
+        out[f"share_severity_{code}"] = (
+            np.where(severity == code, weights, weights * 0).sum(axis=0) / out["sum_discharges"]
+        )
     for column in amounts:
         values = spread(frame[column].to_numpy(dtype="float64"))
         median = column.removeprefix("total_").startswith("median_")
         out[f"w_{column}"] = (weighted_median if median else weighted_mean)(values, weights)
-        if column.startswith("total_mean_"): out[f"sum_{column}"] = values.sum(axis=0)
+        if column.startswith("total_mean_"):
+            out[f"sum_{column}"] = values.sum(axis=0)
     columns = sorted(out, key=lambda c: c.startswith("sum_total_"))
-    return pd.concat([frame[KEYS].iloc[starts].reset_index(drop=True), pd.DataFrame({c: out[c] for c in columns})], axis=1)
+    return pd.concat(
+        [frame[KEYS].iloc[starts].reset_index(drop=True), pd.DataFrame({c: out[c] for c in columns})], axis=1
+    )

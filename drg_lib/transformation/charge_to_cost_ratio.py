@@ -22,6 +22,9 @@ def charge_to_cost_ratio(frame, denominators):
         With `charge_to_<denominator>_ratio`, NaN where either amount is unknown or the denominator is 0 (the real file has
         mean costs of 0.00).
     """
-    ratios = {f"charge_to_{d}_ratio": frame["w_mean_charge"] / frame[f"w_mean_{d}"].where(frame[f"w_mean_{d}"] > 0)
-              for d in denominators if "w_mean_charge" in frame and f"w_mean_{d}" in frame}
+    ratios = {
+        f"charge_to_{d}_ratio": frame["w_mean_charge"] / frame[f"w_mean_{d}"].where(frame[f"w_mean_{d}"] > 0)
+        for d in denominators
+        if "w_mean_charge" in frame and f"w_mean_{d}" in frame
+    }
     return frame.assign(**ratios)

@@ -11,13 +11,13 @@ from fnmatch import fnmatchcase
 import numpy as np
 import pandas as pd
 
-from ..core.context import context_features
-from ..core.keys import group_starts, key_codes, sort_by_key
-from ..core.schema import KEYS, DataError
+from ..base.keys import group_starts, key_codes, sort_by_key
+from ..base.names import KEYS, DataError
+from ..panel.trends import context_features
 
 # %% ../../nbs/3_transformation/v10_create_lag_features.ipynb #6de69bcc
 def measure_columns(frame, columns):
-    "The columns of `frame` besides the keys that match one of the patterns `columns`, in the frame's order."
+    """The columns of `frame` besides the keys that match one of the patterns `columns`, in the frame's order."""
     return [c for c in frame if c not in KEYS and any(fnmatchcase(c, pattern) for pattern in columns)]
 
 # %% ../../nbs/3_transformation/v10_create_lag_features.ipynb #80af4037
@@ -42,7 +42,7 @@ def previous_observation(frame, observed):
     first[starts] = starts
     first = np.maximum.accumulate(first)
     latest = np.maximum.accumulate(np.where(observed[order], np.arange(len(frame)), -1))
-    before = np.r_[-1, latest[:-1]][:len(frame)]
+    before = np.r_[-1, latest[:-1]][: len(frame)]
     previous = np.full(len(frame), -1, dtype=np.int64)
     previous[order] = np.where(before >= first, order[before], -1)
     return previous
@@ -81,20 +81,32 @@ def create_lag_features(frame, columns, max_gap_years=1, trends=()):
     """
     years = sorted(int(year) for year in frame["year"].unique())
     if len(years) > 1 and min(np.diff(years)) > max_gap_years:
-        raise DataError(f"the data hold the years {', '.join(map(str, years))}, and no two of them are within {max_gap_years} of one another, so every lag "
-                        f"would be empty. Remedy: bring the years between, or set max_gap_years to {min(np.diff(years))} in the data source's config.")
+        raise DataError(
+            f"the data hold the years {', '.join(map(str, years))}, and no two of them are within {max_gap_years} of one another, so every lag "
+            f"would be empty. Remedy: bring the years between, or set max_gap_years to {min(np.diff(years))} in the data source's config."
+        )
     frame = sort_by_key(frame, KEYS)
     repeated = np.flatnonzero(np.diff(key_codes(frame, KEYS)) == 0)
     if len(repeated):
-        raise DataError(f"two rows share the key {', '.join(str(v) for v in frame[KEYS].iloc[repeated[0]])} ({len(repeated):,} such rows). "
-                        "Remedy: join the severities first (v6).")
+        raise DataError(
+            f"two rows share the key {', '.join(str(v) for v in frame[KEYS].iloc[repeated[0]])} ({len(repeated):,} such rows). "
+            "Remedy: join the severities first (v6)."
+        )
     measures = measure_columns(frame, columns)
-    if not measures: raise DataError(f"no column matches {', '.join(columns)}. Remedy: correct `columns` in configs/transformation/create_lag_features.yaml.")
+    if not measures:
+        raise DataError(
+            f"no column matches {', '.join(columns)}. Remedy: correct `columns` in configs/transformation/create_lag_features.yaml."
+        )
     values = frame[measures].to_numpy(dtype="float64")
-    previous = previous_observation(frame, ~np.isnan(frame.drop(columns=KEYS).to_numpy(dtype="float64")).all(axis=1))
+    previous = previous_observation(
+        frame, ~np.isnan(frame.drop(columns=KEYS).to_numpy(dtype="float64")).all(axis=1)
+    )
     year = frame["year"].to_numpy(dtype="float64")
     gap = np.where(previous >= 0, year - year[previous], np.nan)
     gap[gap > max_gap_years] = np.nan
     lagged = np.where(np.isnan(gap)[:, None], np.nan, values[previous])
     lags = pd.DataFrame(lagged, columns=[f"lag_{c}" for c in measures]).assign(lag_gap_years=gap)
-    return pd.concat([frame, lags, context_features(frame, previous, measure_columns(frame, trends), max_gap_years)], axis=1)
+    return pd.concat(
+        [frame, lags, context_features(frame, previous, measure_columns(frame, trends), max_gap_years)],
+        axis=1,
+    )

@@ -8,10 +8,12 @@ __all__ = ['drop_rare_drgs']
 # %% ../../nbs/3_transformation/v5_drop_rare_drgs.ipynb #4a46cab6
 import pandas as pd
 
-from ..core.schema import DataError
+from ..base.names import DataError
 
 # %% ../../nbs/3_transformation/v5_drop_rare_drgs.ipynb #b16474ef
-def drop_rare_drgs(frame, max_discharges, max_share=None, count_years="training", n_test_years=2, n_validation_years=3):
+def drop_rare_drgs(
+    frame, max_discharges, max_share=None, count_years="training", n_test_years=2, n_validation_years=3
+):
     """Set aside the DRGs with at most `max_discharges` discharges, or at most `max_share` of all discharges.
 
     Parameters
@@ -44,20 +46,31 @@ def drop_rare_drgs(frame, max_discharges, max_share=None, count_years="training"
     are kept where no year is left to count.
     """
     if count_years not in ("training", "all"):
-        raise DataError(f"count_years is '{count_years}'. Remedy: choose training or all in configs/transformation/drop_rare_drgs.yaml.")
+        raise DataError(
+            f"count_years is '{count_years}'. Remedy: choose training or all in configs/transformation/drop_rare_drgs.yaml."
+        )
     years = sorted(int(year) for year in frame["year"].unique())
     held_out = n_test_years + n_validation_years if count_years == "training" else 0
-    counted = years[:max(len(years) - held_out, 0)]
-    if (max_discharges is None and max_share is None) or not counted: return frame.copy(), frame.iloc[:0].assign(reason=pd.Series([], dtype="str"))
+    counted = years[: max(len(years) - held_out, 0)]
+    if (max_discharges is None and max_share is None) or not counted:
+        return frame.copy(), frame.iloc[:0].assign(reason=pd.Series([], dtype="str"))
     if "discharges" not in frame:
-        raise DataError("the source has no discharges, so rare DRGs cannot be told. Remedy: set rare_drg_discharges: null in the data source's config.")
+        raise DataError(
+            "the source has no discharges, so rare DRGs cannot be told. Remedy: set rare_drg_discharges: null in the data source's config."
+        )
     counts = frame.loc[frame["year"].isin(counted)].groupby("apr_drg_code")["discharges"].sum(min_count=1)
     limit = max(max_discharges or 0, (max_share or 0) * counts.sum())
     rare = ~frame["apr_drg_code"].isin(counts.index[~(counts <= limit)])
     span = f"{counted[0]}-{counted[-1]}" if len(counted) > 1 else f"{counted[0]}"
     if rare.all():
-        raise DataError(f"every DRG has at most {limit:,.0f} discharges in {span} (the most frequent {counts.max():,.0f}). "
-                        "Remedy: lower rare_drg_discharges in the data source's config, or set it to null to keep all.")
+        raise DataError(
+            f"every DRG has at most {limit:,.0f} discharges in {span} (the most frequent {counts.max():,.0f}). "
+            "Remedy: lower rare_drg_discharges in the data source's config, or set it to null to keep all."
+        )
     reason = f"DRG with at most {limit:,.0f} discharges in {span}"
-    return (frame[~rare].reset_index(drop=True),
-            frame[rare].assign(reason=pd.Series(reason, index=frame.index[rare], dtype="str")).reset_index(drop=True))
+    return (
+        frame[~rare].reset_index(drop=True),
+        frame[rare]
+        .assign(reason=pd.Series(reason, index=frame.index[rare], dtype="str"))
+        .reset_index(drop=True),
+    )

@@ -22,6 +22,9 @@ def profit(frame, statistics):
         With `<statistic>_profit` in USD per discharge, NaN where charge or cost is unknown; no column where the source has
         no such charge or cost.
     """
-    amounts = {f"{s}_profit": frame[f"{s}_charge"] - frame[f"{s}_cost"] for s in statistics
-               if f"{s}_charge" in frame and f"{s}_cost" in frame}
+    amounts = {
+        f"{s}_profit": frame[f"{s}_charge"] - frame[f"{s}_cost"]
+        for s in statistics
+        if f"{s}_charge" in frame and f"{s}_cost" in frame
+    }
     return frame.assign(**amounts)

@@ -8,7 +8,7 @@ __all__ = ['ratio_drg_facility_vs_year']
 # %% ../../nbs/3_transformation/v7_ratio_drg_facility_vs_year.ipynb #40adfc94
 import numpy as np
 
-from ..core.keys import key_codes
+from ..base.keys import key_codes
 
 # %% ../../nbs/3_transformation/v7_ratio_drg_facility_vs_year.ipynb #bb9877fe
 def ratio_drg_facility_vs_year(frame):
@@ -25,10 +25,13 @@ def ratio_drg_facility_vs_year(frame):
         With `ratio_drg_facility_vs_year`: different DRGs of the facility in the year over different DRGs of the year,
         in (0, 1].
     """
+
     def drgs_within(keys):
-        "Number of different DRGs in each row's group."
+        """Number of different DRGs in each row's group."""
         group = np.unique(key_codes(frame, keys), return_inverse=True)[1]
         seen = np.unique(key_codes(frame, [*keys, "apr_drg_code"]), return_index=True)[1]
         return np.bincount(group[seen], minlength=1)[group]
 
-    return frame.assign(ratio_drg_facility_vs_year=drgs_within(["year", "facility_id"]) / drgs_within(["year"]))
+    return frame.assign(
+        ratio_drg_facility_vs_year=drgs_within(["year", "facility_id"]) / drgs_within(["year"])
+    )

@@ -9,8 +9,8 @@ __all__ = ['rolling_features']
 import numpy as np
 import pandas as pd
 
-from ..core.keys import group_starts, key_codes, sort_by_key
-from ..core.schema import KEYS, DataError
+from ..base.keys import group_starts, key_codes, sort_by_key
+from ..base.names import KEYS, DataError
 
 # %% ../../nbs/3_transformation/v11_rolling_features.ipynb #7d76e864
 def rolling_features(frame):
@@ -37,7 +37,9 @@ def rolling_features(frame):
     """
     lags = [c for c in frame if c.startswith("lag_") and c.removeprefix("lag_") in frame]
     if not lags or "lag_gap_years" not in frame:
-        raise DataError("the table has no lag_ columns to average. Remedy: make v10 (create_lag_features) first.")
+        raise DataError(
+            "the table has no lag_ columns to average. Remedy: make v10 (create_lag_features) first."
+        )
     frame = sort_by_key(frame, KEYS)
     year = frame["year"].to_numpy(dtype="int64") - int(frame["year"].min())
     span = int(year.max(initial=0)) + 1
@@ -49,17 +51,23 @@ def rolling_features(frame):
     pointed = np.where(np.isnan(gap), codes, codes - np.nan_to_num(gap).astype("int64"))
     found = np.searchsorted(codes[order], pointed)
     if (codes[order][found] != pointed).any():
-        raise DataError("a row's previous observation, to which its lag_gap_years points, is not in the table. Remedy: give all rows of v10.")
+        raise DataError(
+            "a row's previous observation, to which its lag_gap_years points, is not in the table. Remedy: give all rows of v10."
+        )
     previous = order[found]  # a row without a lag points to itself, and its lags are NaN
     newer = frame[lags].to_numpy(dtype="float64")
     older = newer[previous]
     mean = np.where(np.isnan(older), newer, np.where(np.isnan(newer), older, (newer + older) / 2))
-    rolled = pd.concat([frame, pd.DataFrame(mean, columns=["roll2_" + c.removeprefix("lag_") for c in lags])], axis=1)
+    rolled = pd.concat(
+        [frame, pd.DataFrame(mean, columns=["roll2_" + c.removeprefix("lag_") for c in lags])], axis=1
+    )
 
     first = np.zeros(len(frame), dtype=bool)
     first[order[group_starts(pair[order])]] = True
     if first.all() and span > 1:
-        raise DataError("no facility treats the same DRG in two years, so nothing is left after the first. "
-                        "Remedy: bring consecutive years of the same facilities.")
+        raise DataError(
+            "no facility treats the same DRG in two years, so nothing is left after the first. "
+            "Remedy: bring consecutive years of the same facilities."
+        )
     reason = pd.Series("first year of the pair", index=frame.index[first], dtype="str")
     return rolled[~first].reset_index(drop=True), frame[first].assign(reason=reason).reset_index(drop=True)

@@ -21,6 +21,7 @@ def totals(frame, statistics):
     DataFrame
         With `total_<statistic>_<measure>` in USD, NaN where the amount or the number of discharges is unknown.
     """
-    if "discharges" not in frame: return frame.copy()
+    if "discharges" not in frame:
+        return frame.copy()
     amounts = [c for c in frame if c.split("_")[0] in statistics]
     return frame.assign(**{f"total_{c}": frame[c] * frame["discharges"] for c in amounts})

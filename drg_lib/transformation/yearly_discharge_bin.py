@@ -26,7 +26,8 @@ def yearly_discharge_bin(frame, n_bins=5):
         Facilities of equal size share a class. A facility's size is the sum of its known discharges; NaN in a year in which
         none of its discharges is known, and everywhere for a source without discharges.
     """
-    if "sum_discharges" not in frame: return frame.assign(yearly_discharge_bin=np.nan)
+    if "sum_discharges" not in frame:
+        return frame.assign(yearly_discharge_bin=np.nan)
     size = frame.groupby(["year", "facility_id"], sort=False)["sum_discharges"].sum(min_count=1)
     sizes = size.groupby("year", sort=False)
     smaller = sizes.rank(method="min") - 1
