@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .errors import in_unit
-from ..reporting.style import WIDTH, color, message, percent, picture, words
+from ..reporting.style import WIDTH, color, in_unit, message, percent, picture, words
 
 # %% ../../nbs/champion/importance.ipynb #92d0e37a
 def feature_groups(features, column):

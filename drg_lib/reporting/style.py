@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLORS', 'MARKERS', 'WIDTH', 'HEIGHT', 'DPI', 'STYLE', 'WORDS', 'color', 'look', 'lightness', 'style', 'shorten',
-           'signed', 'dollars', 'thousands', 'percent', 'words', 'listed', 'escape', 'message', 'readable',
+           'signed', 'dollars', 'thousands', 'percent', 'in_unit', 'words', 'listed', 'escape', 'message', 'readable',
            'label_ends', 'picture', 'show_source']
 
 # %% ../../nbs/reporting/style.ipynb #b8651cad
@@ -195,6 +195,11 @@ def percent(value, position=None, digits=0):
     if position is not None and abs(value * 100 - round(value * 100)) > 0.01:
         digits = max(digits, 1)
     return f"{value * 100:.{digits}f} %".replace("-", "−")
+
+# %% ../../nbs/reporting/style.ipynb #51e52f80
+def in_unit(value, unit, position=None):
+    """A value of the target as text: dollars, or a count."""
+    return (dollars if unit.startswith("USD") else thousands)(value, position)
 
 # %% ../../nbs/reporting/style.ipynb #ddfd22ef
 WORDS = {

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from conftest import ROOT
 
 from drg_lib.base.names import DataError
 from drg_lib.base.tables import content_hash
@@ -277,9 +278,7 @@ def test_a_url_for_a_name_is_refused_and_not_shown():
 def test_a_url_without_a_password_may_stand_in_the_config(sqlite, monkeypatch):
     monkeypatch.delenv(VARIABLE)
     assert len(read_source(configured(url=f"sqlite:///{sqlite}"))) == 40
-    assert database_url(configured(url="sqlite:///costs.db")).database == str(
-        Path(__file__).resolve().parents[1] / "costs.db"
-    )
+    assert database_url(configured(url="sqlite:///costs.db")).database == str(ROOT / "costs.db")
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """Inspection: the quirks are found, growth is like for like, and the real extracts read in place."""
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import EXTRACTS
 
 from drg_lib import inspection as ins
 from drg_lib.base.names import SEVERITY, DataError
@@ -22,7 +22,7 @@ from drg_lib.panel.profile import as_canonical, by_year, largest, make_profile, 
 from drg_lib.panel.quirks import find_quirks
 from drg_lib.reporting.style import listed
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED = EXTRACTS
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real extracts are not at {SHARED}")
 
 SPARCS = dict(

@@ -4,12 +4,12 @@ import json
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from test_partitioning import COST, panel
+from conftest import ROOT
+from panels import COST, panel
 
 from drg_lib.base.names import KEYS, DataError
 from drg_lib.forecasting.forecaster import Forecaster, load_model, make_forecaster, save_model
@@ -322,11 +322,7 @@ def test_any_regressor_joins_by_one_file(partition, tmp_path):
     assert set(study.best_params) <= set(config["search_space"]) and np.isfinite(
         fit_and_predict(table, meta, config, study.best_params)[2]
     )
-    assert not [
-        p
-        for p in (Path(__file__).resolve().parents[1] / "drg_lib").rglob("*.py")
-        if "HistGradientBoosting" in p.read_text()
-    ]
+    assert not [p for p in (ROOT / "drg_lib").rglob("*.py") if "HistGradientBoosting" in p.read_text()]
 
 
 @pytest.mark.parametrize(

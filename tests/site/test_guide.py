@@ -6,7 +6,7 @@ In docs/guide/*.md (in the order of its table of contents)
 - a `code-block` with a `:caption:` is an excerpt of the file it names, or makes that file, where it does not exist (a notebook's cells are divided by `# %%`);
   with the language `diff` it is applied;
 - a `pycon` code-block with the caption "On the Medicare panel" reads that build instead, where the extract is at hand (without it the block is left out).
-`GUIDE_UPDATE=1 pytest tests/test_guide.py` writes what was printed into the pages, where it differs.
+`GUIDE_UPDATE=1 pytest tests/site/test_guide.py` writes what was printed into the pages, where it differs.
 """
 
 import doctest
@@ -33,17 +33,17 @@ PROGRAMS = r"(?:make|dvc|git|drg-\w+|nbdev_\w+|mlflow|jupyter|python|pytest)"
 # Commands that are shown and not run here, with what runs them, or the reason why nothing does.
 ELSEWHERE = {
     r"make (run|test|setup|help)\b.*": "sets up an environment of 250 packages first; CI runs it on a clean clone",
-    r"make lab|jupyter lab.*": "tests/test_lab.py",
+    r"make lab|jupyter lab.*": "tests/pipeline/test_lab.py",
     r"make (bench|lock|clean)|python benchmarks/.*": "minutes, or the network",
-    r"git checkout COMMIT && dvc checkout": "tests/test_storage.py",
-    r"make docs": "tests/test_site.py",
+    r"git checkout COMMIT && dvc checkout": "tests/pipeline/test_storage.py",
+    r"make docs": "tests/site/test_site.py",
     r"source \.venv/bin/activate": "the tests run with the environment active",
-    r"dvc exp run .*|dvc plots show|dvc repro( inspection)?": "tests/test_pipeline.py",
-    r"drg-run (--help|.* --multirun)": "tests/test_runner.py",
-    r"drg-run stage=comparison.*": "tests/test_comparison.py",
-    r"drg-run stage=experiments": "tests/test_experiments.py",
-    r"mlflow ui .*": "a server until it is stopped; tests/test_tracking.py reads the same store",
-    r"export MLFLOW_TRACKING_URI=.*|mlflow models serve (?s:.*)": "a server until it is stopped; tests/test_serving.py",
+    r"dvc exp run .*|dvc plots show|dvc repro( inspection)?": "tests/pipeline/test_pipeline.py",
+    r"drg-run (--help|.* --multirun)": "tests/pipeline/test_runner.py",
+    r"drg-run stage=comparison.*": "tests/versions/test_comparison.py",
+    r"drg-run stage=experiments": "tests/reporting/test_experiments.py",
+    r"mlflow ui .*": "a server until it is stopped; tests/reporting/test_tracking.py reads the same store",
+    r"export MLFLOW_TRACKING_URI=.*|mlflow models serve (?s:.*)": "a server until it is stopped; tests/champion/test_serving.py",
 }
 
 

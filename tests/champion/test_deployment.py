@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from test_partitioning import COST, panel
+from panels import COST, panel
 
 from drg_lib.base.names import KEYS, DataError
 from drg_lib.champion.hierarchy import from_hierarchy, hierarchy_calibration, known_values, past_year

@@ -5,11 +5,11 @@ import subprocess
 import sys
 import warnings
 from itertools import combinations
-from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
+from conftest import ROOT
 
 from drg_lib.reporting import style as p
 
@@ -139,7 +139,7 @@ def test_a_notebook_keeps_the_picture_in_words():
 
 
 def functions():
-    for path in sorted((Path(__file__).parents[1] / "drg_lib").rglob("*.py")):
+    for path in sorted((ROOT / "drg_lib").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):
                 yield path, node

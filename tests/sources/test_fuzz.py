@@ -5,7 +5,7 @@ does, from the bytes to v1. A mutation knows what it did: either what the rows n
 (`REFUSED`, with the words that name the place), or that both are acceptable (`EITHER`). The rows are judged by a reader of
 their own below, which shares no code with the project's.
 
-    python tests/test_fuzz.py 3000 1000     # so many cases, from this seed on
+    python tests/sources/test_fuzz.py 3000 1000     # so many cases, from this seed on
 """
 
 import collections
