@@ -39,7 +39,7 @@ def model_config(name, **parameters):
 @pytest.fixture(scope="module")
 def partition():
     values, features = panel()
-    return assemble(features, values, COST, 2, 3)
+    return assemble(features, values, COST, 2, 2)
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +124,7 @@ def test_poisoned_validation_year_does_not_reach_its_own_fold(partition):
     pd.testing.assert_series_equal(clean.loc[at, "prediction"], poisoned.loc[at, "prediction"])
 
 
+@pytest.mark.build
 def test_same_input_same_trials(partition, tmp_path):
     table, meta = partition
     values = [
@@ -148,6 +149,7 @@ def test_first_trial_is_the_config(partition, tmp_path):
     }
 
 
+@pytest.mark.build
 def test_stopped_study_goes_on_to_the_same_end(whole, partition, tmp_path):
     table, meta = partition
     config = model_config("ridge")
@@ -169,6 +171,7 @@ def test_stopped_study_goes_on_to_the_same_end(whole, partition, tmp_path):
     assert len(tune(table, meta, config, tmp_path / "part.db", n_trials=6).trials) == 6
 
 
+@pytest.mark.build
 def test_trial_left_running_is_run_again(whole, partition, tmp_path):
     table, meta = partition
     config = model_config("ridge")
@@ -252,6 +255,7 @@ def test_time_limit_ends_a_study(partition, tmp_path):
     )
 
 
+@pytest.mark.build
 def test_trials_are_pruned_across_folds(partition, tmp_path):
     table, meta = partition
     config = model_config("ridge") | {
@@ -319,6 +323,7 @@ def test_other_rows_or_config_begin_another_study(partition):
     )
 
 
+@pytest.mark.build
 def test_any_regressor_joins_by_one_file(partition, tmp_path):
     "configs/models/hist_gradient_boosting.yaml is all that its estimator needed; nothing in the package names it."
     table, meta = partition
