@@ -12,7 +12,7 @@ SHELL  := /bin/bash
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test docs lab bench lock clean
+.PHONY: help setup run check test verify house docs lab bench lock format clean check-code check-tests
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,8 +44,34 @@ test: $(READY) ## run the tests
 	@python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 	@echo "All tests passed; what was skipped is listed above with its reason. Next: make run"
 
-docs: $(READY) ## build the site into build/site and, at a terminal, show it at http://localhost:8000
-	@python -c "from drg_lib.site.site import main; main()"
+check: $(READY) ## check code and fast tests in a minute: make check [ROOM=forecasting]
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --old-file=$(READY) check-code check-tests
+	@echo "Checked$(if $(ROOM), $(ROOM)). Next: make test, which builds the pipeline too"
+
+check-code:
+	@ruff check nbs tests benchmarks tools docs setup.py
+	@ruff format --check --quiet nbs tests benchmarks tools docs setup.py || { echo "make: these files are not in the project's format. Remedy: make format."; ruff format --check nbs tests benchmarks tools docs setup.py; exit 1; }
+	@lint-imports --no-logo
+	@mypy $(if $(ROOM),--package drg_lib.$(ROOM))
+	@python tools/exported.py
+
+check-tests:
+	@python -m pytest --quiet -m "not build" $(if $(ROOM),tests/$(ROOM),--numprocesses=2 --dist=worksteal)
+
+format: $(READY) ## bring notebooks, tests and tools into the project's format, and export the modules
+	@ruff check --fix --quiet nbs tests benchmarks tools docs setup.py || true
+	@ruff format --quiet nbs tests benchmarks tools docs setup.py
+	@nbdev_export
+	@nbdev_clean
+
+verify: $(READY) ## build two clean clones and compare: make verify [AGAINST=commit] [SOURCE=medicare_csv DATA=file]
+	@python tools/verify.py $(if $(AGAINST),--against $(AGAINST)) $(if $(SOURCE),--source $(SOURCE)) $(if $(DATA),--data $(DATA))
+
+house: $(READY) ## measure how the code is arranged
+	@python tools/house.py
+
+docs: $(READY) ## build the site into build/site and, at a terminal, show it at http://localhost:8000 [STRICT=1]
+	@drg-docs $(if $(STRICT),--strict)
 
 lab: $(READY) ## open JupyterLab at its start page, nbs/start.ipynb
 	jupyter lab nbs/start.ipynb
@@ -57,5 +83,5 @@ lock: $(READY) ## renew requirements.lock from settings.ini
 	uv pip compile setup.py --extra dev --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet --custom-compile-command "make lock" --output-file requirements.lock
 
 clean: ## remove what can be made again; data, results, reports and tracking stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache dvc_plots catboost_info
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache dvc_plots catboost_info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
