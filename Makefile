@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+CODE   := nbs tests benchmarks tools docs setup.py
 export DVC_NO_ANALYTICS := 1
 export PYTHONWARNINGS := ignore::SyntaxWarning
 
@@ -35,9 +36,13 @@ $(READY): requirements.lock settings.ini setup.py
 	@touch $@
 
 run: $(READY) ## run the pipeline: make run [SOURCE=medicare_csv DATA=file.csv.gz]
-	@drg-choose $(if $(SOURCE),data_sources=$(SOURCE)) $(if $(DATA),data=$(DATA)) > $(VENV)/choices
-	@if dvc status --quiet 2>/dev/null; then echo "All is up to date: no input, config or notebook has changed. Forecast: data/forecast.parquet; reports: runs/"; \
-	else echo "Choices (params.yaml):"; cat $(VENV)/choices; dvc repro; python -c "from drg_lib.pipeline.choices import print_summary; main()"; fi
+	@choices=$$(drg-choose $(if $(SOURCE),data_sources=$(SOURCE)) $(if $(DATA),data=$(DATA))); \
+	if dvc status --quiet 2>/dev/null; then \
+	  echo "All is up to date: no input, config or notebook has changed. Forecast: data/forecast.parquet; reports: runs/"; \
+	else \
+	  echo "Choices (params.yaml):"; echo "$$choices"; dvc repro; \
+	  python -c "from drg_lib.pipeline.choices import print_summary; print_summary()"; \
+	fi
 
 test: $(READY) ## run the tests
 	@echo "Running the tests: for some minutes nothing shows while the pipeline is built on two sources, then a dot a test"
@@ -49,8 +54,8 @@ check: $(READY) ## check code and fast tests in a minute: make check [ROOM=forec
 	@echo "Checked$(if $(ROOM), $(ROOM)). Next: make test, which builds the pipeline too"
 
 check-code:
-	@ruff check nbs tests benchmarks tools docs setup.py
-	@ruff format --check --quiet nbs tests benchmarks tools docs setup.py || { echo "make: these files are not in the project's format. Remedy: make format."; ruff format --check nbs tests benchmarks tools docs setup.py; exit 1; }
+	@ruff check $(CODE)
+	@ruff format --check $(CODE) || { echo "make: files are not in the project's format. Remedy: make format."; exit 1; }
 	@lint-imports --no-logo
 	@mypy $(if $(ROOM),--package drg_lib.$(ROOM))
 	@python tools/exported.py
@@ -59,8 +64,8 @@ check-tests:
 	@python -m pytest --quiet -m "not build" $(if $(ROOM),tests/$(ROOM),--numprocesses=2 --dist=worksteal)
 
 format: $(READY) ## bring notebooks, tests and tools into the project's format, and export the modules
-	@ruff check --fix --quiet nbs tests benchmarks tools docs setup.py || true
-	@ruff format --quiet nbs tests benchmarks tools docs setup.py
+	@ruff check --fix --quiet $(CODE) || true
+	@ruff format --quiet $(CODE)
 	@nbdev_export
 	@nbdev_clean
 
