@@ -25,7 +25,8 @@ from drg_lib.reporting.style import (
     thousands,
     words,
 )
-from .versions.checks import check_table, entities, rows_set_aside
+from .panel.oddities import entities
+from .versions.checks import check_table, rows_set_aside
 from .versions.rules import as_findings, thresholds_of
 
 # %% ../nbs/1_inspection.ipynb #76ab0bf5
@@ -251,7 +252,9 @@ def find_all(raw, source, thresholds=None, set_aside=None):
                 [
                     *rows_set_aside("v1", len(raw), aside, thresholds),
                     *entities(
-                        drop_description_columns(tidy, [c for c in tidy if c in DESCRIPTIONS])[1], thresholds
+                        drop_description_columns(tidy, [c for c in tidy if c in DESCRIPTIONS])[1],
+                        thresholds,
+                        "v2",
                     ),
                 ]
             )

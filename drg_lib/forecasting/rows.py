@@ -59,7 +59,7 @@ def model_rows(features, target):
     if absent := [c for c in (f"lag_{column}", "lag_gap_years") if c not in features]:
         raise DataError(
             f"the table of features has no {absent[0]}, which a forecast of {target['name']} starts from. "
-            "Remedy: add its column to the patterns of configs/transformation/create_lag_features.yaml."
+            "Remedy: add its column to the patterns of configs/data_versions/v10.yaml."
         )
     last = features[f"lag_{column}"].astype("float64")
     year = (features["year"] - features["lag_gap_years"]).where(last.notna()).round().astype("Int32")
