@@ -52,13 +52,7 @@ class Champion(Blend):
         target, unit, champion, data_version, source, synthetic, trained_on, ...
     """
 
-    def __init__(
-        self,
-        members: Mapping[str, Any],
-        weights: dict[str, float],
-        calibration: dict[str, Any],
-        about: dict[str, Any],
-    ) -> None:
+    def __init__(self, members: Mapping, weights: dict, calibration: dict, about: dict) -> None:
         super().__init__(members, weights)
         self.calibration, self.about = calibration, about
 
@@ -74,12 +68,9 @@ class Champion(Blend):
         return list(dict.fromkeys([*self.text_columns, "year", "last_value", *features]))
 
     def forecast(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Predictions with intervals, in the target's unit; NaN where a row has no last value.
+        """The columns prediction, lower_50, upper_50, ... in the target's unit, on the index of `frame`.
 
-        Returns
-        -------
-        DataFrame
-            prediction, lower_50, upper_50, ... on the index of `frame`.
+        NaN where a row has no last value.
         """
         values = np.asarray(self.predict(frame), dtype="float64")
         prediction = pd.Series(values, frame.index, name="prediction")
