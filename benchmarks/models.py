@@ -244,8 +244,9 @@ def autogluon(table, meta, seconds, folder):
 def compare(table, meta, models, arguments, folder):
     from drg_lib.base.names import KEYS
     from drg_lib.champion.blend import mean_loss
-    from drg_lib.champion.intervals import coverage, intervals_of
-    from drg_lib.evaluation import add_blend, with_history
+    from drg_lib.champion.coverage import coverage, intervals_of
+    from drg_lib.champion.forecasts import with_history
+    from drg_lib.evaluation import add_blend
     from drg_lib.forecasting.baselines import BASELINES
     from drg_lib.forecasting.tuning import fit_and_predict, tune
 
