@@ -1,14 +1,15 @@
-"""What the tests share: the project's root, copies of it, copies built by the pipeline, and the real extracts beside it."""
+"""What the tests share: the project's root, copies of it, copies built by the pipeline, real extracts."""
 
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRACTS = ROOT.parent / "shared" / "data"
@@ -28,16 +29,18 @@ PARTS = [
     ".gitignore",
     "pytest.ini",
 ]
+# No test reads the figures that these draws, shuffles and rows make: a build takes fewer than a run.
+SMALL = {"n_bootstrap": 100, "n_repeats": 1, "sample_rows": 200}
 
 sys.modules.setdefault("rfc3987_syntax", None)  # see drg_lib.reporting.scraps.skip_slow_import
 
 
 @pytest.fixture(scope="session")
-def root():
+def root() -> Path:
     return ROOT
 
 
-def extract(name):
+def extract(name: str) -> Path:
     """The path of a real extract, or a skip that says why."""
     path = EXTRACTS / name
     if not path.is_file():
@@ -45,7 +48,7 @@ def extract(name):
     return path
 
 
-def environment(project):
+def environment(project: Path) -> dict[str, str]:
     """The environment in which a copy of the project runs its own code."""
     env = {k: v for k, v in os.environ.items() if k not in ("DRG_LIB_ROOT", "PYTHONPATH")}
     return env | {
@@ -60,7 +63,13 @@ def environment(project):
     }
 
 
-def run(project, *command, check=True, timeout=900, env=None):
+def run(
+    project: Path,
+    *command: object,
+    check: bool = True,
+    timeout: float = 900,
+    env: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
     """Run a command in a copy of the project; a failure shows its output."""
     done = subprocess.run(
         [str(c) for c in command],
@@ -75,7 +84,7 @@ def run(project, *command, check=True, timeout=900, env=None):
     return done
 
 
-def copy_project(destination):
+def copy_project(destination: Path) -> Path:
     """A copy of the project's files, without what the pipeline made."""
     ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.pyc")
     for part in PARTS:
@@ -90,7 +99,7 @@ def copy_project(destination):
     return destination
 
 
-def edit(path, **values):
+def edit(path: Path, **values: object) -> None:
     """Set keys of a YAML file, keeping a package header."""
     content = yaml.safe_load(path.read_text()) | values
     header = "".join(
@@ -99,7 +108,7 @@ def edit(path, **values):
     path.write_text(header + yaml.safe_dump(content, sort_keys=False))
 
 
-def git_project(folder, models=("ridge", "catboost")):
+def git_project(folder: Path, models: Iterable[str] = ("ridge", "catboost")) -> Path:
     """A copy of the project under git and DVC: small synthetic source, two models, two trials each."""
     project = copy_project(folder)
     shutil.copytree(
@@ -107,41 +116,57 @@ def git_project(folder, models=("ridge", "catboost")):
     )
     edit(project / "configs/data_sources/synthetic.yaml", scale=0.01)
     edit(project / "configs/ml_experiments/quick.yaml", n_trials=2)
+    edit(project / "configs/evaluation/base.yaml", **SMALL)
     edit(project / "params.yaml", models=list(models))
     commit(project, "start", "init")
     return project
 
 
-def commit(project, message, *first):
+def commit(project: Path, message: str, *first: str) -> None:
     if first:
         run(project, "git", *first, "-q")
     run(project, "git", "add", "-A")
     run(project, "git", "commit", "-qm", message)
 
 
-# The files that build something or take long, the longest first, so that no test process waits for another's build or stays alone at the end.
+BUILDS = {"synthetic_build", "medicare_build"}
+
+# Files that build something or take long, the longest first: no process waits for another's build or stays
+# alone at the end. The two builds begin side by side.
 FIRST = [
     "test_real_data.py",
     "test_pipeline.py",
-    "test_guide.py",
-    "test_modeling.py",
     "test_lab.py",
+    "test_guide.py",
     "test_site.py",
+    "test_modeling.py",
     "test_leakage.py",
     "test_storage.py",
 ]
 
 
-def pytest_collection_modifyitems(items):
+def is_slow(item: pytest.Item) -> bool:
+    """Whether a test stands in a folder `slow` or takes a build."""
+    return "slow" in item.path.parts or bool(BUILDS & set(getattr(item, "fixturenames", ())))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+    for item in filter(is_slow, items):
+        item.add_marker("build")
 
 
-def build_once(tmp_path_factory, name, *choices):
-    """A project whose pipeline ran, made by the first test process that asks; `repro.log` is what dvc said."""
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`-m "not build"` does not even import what stands in a folder `slow`."""
+    return True if config.option.markexpr == "not build" and collection_path.name == "slow" else None
+
+
+def build_once(tmp_path_factory: pytest.TempPathFactory, name: str, *choices: str) -> Path:
+    """A project whose pipeline ran, made by the first process that asks; `repro.log` is what dvc printed."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / f"build-{name}"
-    with open(f"{folder}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(f"{folder}.lock"):
         if not (folder / "repro.log").is_file():
             if folder.exists():
                 pytest.fail(f"the build in {folder} failed in another test process")
@@ -155,14 +180,14 @@ def build_once(tmp_path_factory, name, *choices):
 
 
 @pytest.fixture(scope="session")
-def synthetic_build(tmp_path_factory):
-    """The project after `dvc repro` on a small synthetic source. Look, do not change: `copy_build` gives a copy."""
+def synthetic_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project after `dvc repro` on a small synthetic source. To change it, take a `copy_build`."""
     return build_once(tmp_path_factory, "synthetic")
 
 
 @pytest.fixture(scope="session")
-def medicare_build(tmp_path_factory):
-    """The project after `make run SOURCE=medicare_csv DATA=...`. Look, do not change: `copy_build` gives a copy."""
+def medicare_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project after `make run SOURCE=medicare_csv DATA=...`. To change it, take a `copy_build`."""
     return build_once(
         tmp_path_factory,
         "medicare",
@@ -171,7 +196,7 @@ def medicare_build(tmp_path_factory):
     )
 
 
-def copy_build(build, folder):
+def copy_build(build: Path, folder: Path) -> Path:
     """A private copy of a build, DVC's cache and its records of what is up to date included."""
     shutil.copytree(build, folder, symlinks=True)
     return folder

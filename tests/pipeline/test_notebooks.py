@@ -1,48 +1,33 @@
-"""The notebooks in nbs are the source: clean, exported, tested, and runnable with parameters."""
+"""The notebooks in nbs are the source: of one form, easy to read, their parameters first."""
 
 import ast
-import filecmp
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-import yaml
-from conftest import ROOT, copy_project, run
+from conftest import ROOT
 
 NOTEBOOKS = sorted(
     p.relative_to(ROOT) for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts
 )
-STAGES = [n for n in NOTEBOOKS if re.match(r"(\d_|v\d+_)", n.name)]
+VERSIONS = [n for n in NOTEBOOKS if re.match(r"v\d+\w*_", n.name)]
+STAGES = [n for n in NOTEBOOKS if re.match(r"\d_|comparison|experiments", n.name)]
+EXPORTED = re.compile(r"^#\| *exports?i?\b", re.M)
+MARK = re.compile(r"# ?\||#papermill_|# papermill_")
 
 
-def cells(notebook):
-    return json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
+def cells(notebook, kind=None):
+    content = json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in content if kind in (None, cell["cell_type"])]
 
 
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-    return copy_project(tmp_path_factory.mktemp("nbdev") / "project")
+def text(cell):
+    return "".join(cell["source"])
 
 
-def differences(folder, copy):
-    files = [
-        p.relative_to(ROOT)
-        for p in (ROOT / folder).rglob("*")
-        if p.suffix in (".py", ".ipynb") and ".ipynb_checkpoints" not in p.parts
-    ]
-    made = [p.relative_to(copy) for p in (copy / folder).rglob("*") if p.suffix in (".py", ".ipynb")]
-    changed = [f for f in files if f in made and not filecmp.cmp(ROOT / f, copy / f, shallow=False)]
-    return changed + sorted(set(files) ^ set(made))
-
-
-def test_export_and_clean_leave_no_difference(copy):
-    run(copy, "nbdev_export")
-    run(copy, "nbdev_clean")
-    assert not differences("drg_lib", copy)
-    assert not differences("nbs", copy)
+def parsed(source):
+    """The statements of a code cell, without IPython's own commands."""
+    return ast.parse("\n".join(line for line in source.splitlines() if not line.startswith(("%", "!")))).body
 
 
 def test_every_module_comes_from_a_notebook():
@@ -53,109 +38,93 @@ def test_every_module_comes_from_a_notebook():
     assert modules and not orphans
 
 
-def test_nbdev_test_passes(copy):
-    run(copy, "nbdev_test", "--n_workers", "2")
-
-
-def test_parameters_tags_survive_cleaning(copy):
-    run(copy, "nbdev_clean")
-    for notebook in STAGES:
-        tagged = [
-            c
-            for c in json.loads((copy / notebook).read_text())["cells"]
-            if "parameters" in c["metadata"].get("tags", [])
-        ]
-        assert len(tagged) == 1, notebook
-
-
-def test_the_tag_is_lost_without_the_setting(copy):
-    """The setting that the test above relies on does the work."""
-    settings = (copy / "settings.ini").read_text()
-    notebook = copy / STAGES[0]
-    before = notebook.read_text()
-    try:
-        (copy / "settings.ini").write_text(settings.replace("allowed_cell_metadata_keys = tags", ""))
-        run(copy, "nbdev_clean", "--fname", notebook)
-        assert '"parameters"' not in notebook.read_text()
-    finally:
-        (copy / "settings.ini").write_text(settings)
-        notebook.write_text(before)
-
-
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=str)
 def test_notebook_form(notebook):
     content = cells(notebook)
     assert not any(c.get("outputs") or c.get("execution_count") for c in content), "has outputs"
-    first = "".join(content[0]["source"])
-    assert re.match(r"# .+\n> .+", first), "opens without a title and one sentence"
-    for cell in (c for c in content if c["cell_type"] == "code"):
-        source = "".join(cell["source"])
-        body = ast.parse("\n".join(l for l in source.splitlines() if not l.startswith(("%", "!")))).body
+    assert re.match(r"# .+\n> .+", text(content[0])), "opens without a title and one sentence"
+    for cell in cells(notebook, "code"):
+        source = text(cell)
+        body = parsed(source)
         imports = [n for n in body if isinstance(n, (ast.Import, ast.ImportFrom))]
         assert len(imports) in (0, len(body)), f"a cell mixes imports and code: {source[:80]}"
         if "parameters" in cell["metadata"].get("tags", []):
-            assert "#| export" not in source
+            assert not EXPORTED.search(source)
+
+
+def short_methods(body):
+    """Whether a cell is one class, each of whose methods is short."""
+    if len(body) != 1 or not isinstance(body[0], ast.ClassDef):
+        return False
+    return all(
+        node.end_lineno - node.lineno < 25 for node in body[0].body if isinstance(node, ast.FunctionDef)
+    )
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=str)
+def test_an_exported_cell_is_short(notebook):
+    """One function or one idea, 40 lines with its docstring; a class of short methods may be longer."""
+    long = []
+    for source in (text(cell) for cell in cells(notebook, "code")):
+        lines = [line for line in source.strip().splitlines() if not MARK.match(line)]
+        if EXPORTED.search(source) and len(lines) > 40 and not short_methods(parsed(source)):
+            name = next((line for line in lines if line.startswith(("def ", "class "))), lines[0])
+            long.append(f"{len(lines)} lines: {name}")
+    assert not long, "\n".join(long)
+
+
+def without_code(markdown):
+    """Text without fenced code and code spans."""
+    return re.sub(r"(`+).*?\1", "", re.sub(r"^```.*?^```", "", markdown, flags=re.M | re.S), flags=re.S)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=str)
+def test_no_dollar_in_prose_turns_into_a_formula(notebook):
+    """JupyterLab takes what stands between two dollar signs of a cell for mathematics."""
+    for cell in cells(notebook, "markdown"):
+        dollars = re.findall(r"(?<!\\)\$", without_code(text(cell)))
+        assert len(dollars) < 2, f"write USD or \\$: {text(cell)[:80]}"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=str)
+def test_prose_is_wrapped(notebook):
+    """At 120; a table's row and an address cannot be broken."""
+    for cell in cells(notebook, "markdown"):
+        for line in text(cell).splitlines():
+            whole = line.startswith("|") or " " not in line.strip()
+            assert len(line) <= 120 or whole, f"{len(line)} columns: {line[:80]}"
+
+
+def parameters_cell(notebook):
+    """Position and source of the one cell that papermill fills."""
+    ((at, cell),) = [
+        (i, c) for i, c in enumerate(cells(notebook)) if "parameters" in c["metadata"].get("tags", [])
+    ]
+    return at, text(cell)
+
+
+@pytest.mark.parametrize("notebook", [*STAGES, *VERSIONS], ids=str)
+def test_parameters_are_the_first_code_of_a_stage(notebook):
+    at, _ = parameters_cell(notebook)
+    before = [text(cell) for cell in cells(notebook)[:at] if cell["cell_type"] == "code"]
+    assert all(source.startswith("#| default_exp") and len(source.splitlines()) == 1 for source in before)
+
+
+@pytest.mark.parametrize("notebook", [*STAGES, *VERSIONS], ids=str)
+def test_a_parameter_is_one_typed_line_with_a_comment(notebook):
+    _, source = parameters_cell(notebook)
+    lines = [line for line in source.splitlines() if line.strip() and not line.startswith("#")]
+    assert len(lines) == len(ast.parse(source).body), "a value goes over its line"
+    for line in lines:
+        assert re.match(r"\w+: [\w\[\], |]+ = .+  # \S", line), f"no type or no comment: {line}"
+        assert len(line) <= 110, f"{len(line)} columns: {line}"
 
 
 @pytest.mark.parametrize("notebook", STAGES, ids=str)
-def test_stage_notebook_length_and_parameters(notebook):
-    content = cells(notebook)
-    if notebook.parts[1] in ("2_cleaning", "3_transformation"):
-        assert len(content) <= 25
-    else:
-        assert len(content) <= 50
-    (parameters,) = [c for c in content if "parameters" in c["metadata"].get("tags", [])]
-    for line in "".join(parameters["source"]).splitlines():
-        if line.startswith("#") or not line.strip() or line[0] in " ]})":
-            continue
-        assert re.match(r"\w+: [\w\[\], |]+ = ", line), f"not typed: {line}"
+def test_a_stage_is_15_to_30_cells(notebook):
+    assert 15 <= len(cells(notebook)) <= 30
 
 
-def imported_modules(notebook):
-    """The drg_lib files that a notebook's code imports at once."""
-    found = set()
-    for cell in (c for c in cells(notebook) if c["cell_type"] == "code"):
-        for line in "".join(cell["source"]).splitlines():
-            match = re.match(r"\s*from (drg_lib[\w.]*) import|\s*import (drg_lib[\w.]*)", line)
-            if match:
-                found.add((match[1] or match[2]).replace(".", "/") + ".py")
-    return {m for m in found if (ROOT / m).is_file()}
-
-
-# Read for their names and messages only, or used only in JupyterLab: a change there changes no output of the pipeline.
-NO_DEPENDENCY = {
-    f"drg_lib/core/{name}.py"
-    for name in (
-        "schema",
-        "files",
-        "tables",
-        "scraps",
-        "quick",
-        "config",
-        "plotting",
-        "tracking",
-        "columns",
-        "versions",
-        "escape",
-    )
-}
-
-
-def test_stage_dependencies_name_the_notebook_and_its_module():
-    listed = subprocess.run(
-        [Path(sys.executable).parent / "dvc", "stage", "list", "--name-only"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    assert {"ingestion", "transformation@v10", "documentation", "deployment"} <= set(listed)
-    text = (ROOT / "dvc.yaml").read_text()
-    stages = yaml.safe_load(text)["stages"]
-    for notebook in STAGES:
-        name = next(s for s in stages if s in notebook.as_posix())
-        deps = str(stages[name])
-        for module in imported_modules(notebook) - NO_DEPENDENCY:
-            if module.startswith(("drg_lib/cleaning", "drg_lib/transformation")):
-                continue  # by ${item.step}, or by their config
-            assert module in deps, f"{notebook} imports {module}, which stage {name} does not depend on"
+@pytest.mark.parametrize("notebook", VERSIONS, ids=str)
+def test_a_version_is_at_most_20_cells(notebook):
+    assert len(cells(notebook)) <= 20

@@ -6,7 +6,7 @@ In docs/guide/*.md (in the order of its table of contents)
 - a `code-block` with a `:caption:` is an excerpt of the file it names, or makes that file, where it does not exist (a notebook's cells are divided by `# %%`);
   with the language `diff` it is applied;
 - a `pycon` code-block with the caption "On the Medicare panel" reads that build instead, where the extract is at hand (without it the block is left out).
-`GUIDE_UPDATE=1 pytest tests/site/test_guide.py` writes what was printed into the pages, where it differs.
+`GUIDE_UPDATE=1 pytest tests/site/slow/test_guide.py` writes what was printed into the pages, where it differs.
 """
 
 import doctest
@@ -33,12 +33,12 @@ PROGRAMS = r"(?:make|dvc|git|drg-\w+|nbdev_\w+|mlflow|jupyter|python|pytest)"
 # Commands that are shown and not run here, with what runs them, or the reason why nothing does.
 ELSEWHERE = {
     r"make (run|test|setup|help)\b.*": "sets up an environment of 250 packages first; CI runs it on a clean clone",
-    r"make lab|jupyter lab.*": "tests/pipeline/test_lab.py",
+    r"make lab|jupyter lab.*": "tests/pipeline/slow/test_lab.py",
     r"make (bench|lock|clean)|python benchmarks/.*": "minutes, or the network",
-    r"git checkout COMMIT && dvc checkout": "tests/pipeline/test_storage.py",
-    r"make docs": "tests/site/test_site.py",
+    r"git checkout COMMIT && dvc checkout": "tests/pipeline/slow/test_storage.py",
+    r"make docs": "tests/site/slow/test_site.py",
     r"source \.venv/bin/activate": "the tests run with the environment active",
-    r"dvc exp run .*|dvc plots show|dvc repro( inspection)?": "tests/pipeline/test_pipeline.py",
+    r"dvc exp run .*|dvc plots show|dvc repro( inspection)?": "tests/pipeline/slow/test_pipeline.py",
     r"drg-run (--help|.* --multirun)": "tests/pipeline/test_runner.py",
     r"drg-run stage=comparison.*": "tests/versions/test_comparison.py",
     r"drg-run stage=experiments": "tests/reporting/test_experiments.py",
@@ -340,7 +340,7 @@ def test_the_readme_s_commands_work(copy):
 
 def test_the_tests_that_run_other_commands_exist():
     assert all(
-        (ROOT / name).is_file() for why in ELSEWHERE.values() for name in re.findall(r"tests/\w+\.py", why)
+        (ROOT / name).is_file() for why in ELSEWHERE.values() for name in re.findall(r"tests/[\w/]+\.py", why)
     )
 
 

@@ -1,11 +1,14 @@
-"""Each stage notebook, run top to bottom as JupyterLab would on a fresh clone: its own folder, its own parameters cell."""
+"""Each stage notebook, run top to bottom as JupyterLab would on a clone: its own folder and parameters.
+
+Most run after the ones before them. Three run first of all, on a bare clone: they make what they need.
+"""
 
 import re
 
 import nbformat
 import pandas as pd
 import pytest
-from conftest import ROOT, copy_project, environment
+from conftest import ROOT, SMALL, copy_project, edit, environment
 from nbclient import NotebookClient
 
 from drg_lib.versions.chain import known_versions
@@ -63,66 +66,61 @@ def written(project, before):
 
 @pytest.fixture(scope="module")
 def explored(tmp_path_factory):
-    """A copy of the project in which every notebook ran, in order."""
+    """A copy of the project in which every notebook ran, in order; and its files at the start."""
     project = copy_project(tmp_path_factory.mktemp("lab") / "project")
+    edit(project / "configs/evaluation/base.yaml", **SMALL)
     return project, files(project)
 
 
+FIRST_OF_ALL = {
+    "nbs/3_transformation/v10_create_lag_features.ipynb": [
+        "data/explore/v9.parquet",
+        "data/explore/v10.parquet",
+    ],
+    "nbs/5_modeling.ipynb": [
+        "data/explore/v12.parquet",
+        f"data/explore/partitions/{TARGET}.json",
+        f"results/explore/models/{TARGET}/ridge/model.json",
+    ],
+    "nbs/8_deployment.ipynb": [
+        f"results/explore/evaluation/{TARGET}/champion.json",
+        "data/explore/forecast.parquet",
+        "data/explore/forecast.csv",
+    ],
+}
+
+
+def as_cloned(project, before):
+    """Delete all that is not of the clone."""
+    for name in files(project).keys() - before.keys():
+        (project / name).unlink()
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_it_runs_in_lab_after_the_ones_before_it(explored, name):
+def test_it_runs_in_lab_after_the_ones_before_it_or_first_of_all(explored, name):
     project, before = explored
+    if name in FIRST_OF_ALL:
+        as_cloned(project, before)
     notebook = run_all(project, name)
     assert not written(project, before)
+    assert all((project / path).is_file() for path in FIRST_OF_ALL.get(name, []))
     version = re.match(r"v\d+", (project / name).stem)
     if version:
         assert version[0] in known_versions() and (project / f"data/explore/{version[0]}.json").is_file()
         assert len(pd.read_parquet(project / f"data/explore/{version[0]}.parquet"))
-    shown = [o for c in notebook.cells[:-1] if c.cell_type == "code" for o in c.outputs]
-    assert shown and not [
-        o.text for o in shown if o.output_type == "stream" and o.name == "stderr" and "Warning" in o.text
+    outputs = [o for c in notebook.cells[:-1] if c.cell_type == "code" for o in c.outputs]
+    assert outputs and not [
+        o.text for o in outputs if o.output_type == "stream" and o.name == "stderr" and "Warning" in o.text
     ]
 
 
 def test_together_they_made_every_artifact(explored):
     project, _ = explored
-    made = {name for name in files(project) if name.startswith(("data/explore", "results/explore"))}
-    assert {f"data/explore/v{i}.parquet" for i in range(13)} <= made
+    names = {name for name in files(project) if name.startswith(("data/explore", "results/explore"))}
+    assert {f"data/explore/v{i}.parquet" for i in range(13)} <= names
     assert {
         f"data/explore/partitions/{TARGET}.parquet",
         f"results/explore/evaluation/{TARGET}/champion.json",
         "data/explore/forecast.parquet",
-    } <= made
-    assert not [name for name in made if name.endswith(".part")]
-
-
-@pytest.mark.parametrize(
-    ("name", "made"),
-    [
-        (
-            "nbs/3_transformation/v10_create_lag_features.ipynb",
-            ["data/explore/v9.parquet", "data/explore/v10.parquet"],
-        ),
-        (
-            "nbs/5_modeling.ipynb",
-            [
-                "data/explore/v12.parquet",
-                f"data/explore/partitions/{TARGET}.json",
-                f"results/explore/models/{TARGET}/ridge/model.json",
-            ],
-        ),
-        (
-            "nbs/8_deployment.ipynb",
-            [
-                f"results/explore/evaluation/{TARGET}/champion.json",
-                "data/explore/forecast.parquet",
-                "data/explore/forecast.csv",
-            ],
-        ),
-    ],
-)
-def test_it_runs_first_of_all_on_a_fresh_clone(tmp_path, name, made):
-    project = copy_project(tmp_path / "project")
-    before = files(project)
-    run_all(project, name)
-    assert not written(project, before)
-    assert all((project / path).is_file() for path in made)
+    } <= names
+    assert not [name for name in names if name.endswith(".part")]

@@ -1,4 +1,4 @@
-"""The whole pipeline on the real Medicare panel, as the README says, and both vintages of the cost file end to end."""
+"""The whole pipeline on the real Medicare panel, as the README says, and both vintages of the cost file."""
 
 import gzip
 import json
@@ -8,6 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, edit, git_project, run
+
+from drg_lib.pipeline.config import as_dict, compose
+from drg_lib.pipeline.explore import apply_step
+from drg_lib.sources.read import read_source
+from drg_lib.sources.synthetic import generate, load_calibration
+from drg_lib.versions.step import write_checked
+from drg_lib.versions.store import save_version
 
 VERSIONS = [f"v{i}" for i in range(13)]
 KEYS = ["year", "facility_id", "apr_drg_code"]
@@ -44,12 +51,12 @@ def test_the_forecast_says_where_it_starts(panel, forecast):
         forecast["years_ahead"] == 2022 - forecast["last_year"]
     ).all()
     v9 = table(panel, "v9")
-    for target, own in forecast.groupby("target"):
-        start = own.merge(
+    for target, rows in forecast.groupby("target"):
+        start = rows.merge(
             v9, left_on=["last_year", "facility_id", "apr_drg_code"], right_on=KEYS, validate="one_to_one"
         )
-        assert len(start) == len(own) and (start["last_value"] == start[f"w_{target}"]).all()
-        assert 0.5 < (own["prediction"] / own["last_value"]).median() < 2
+        assert len(start) == len(rows) and (start["last_value"] == start[f"w_{target}"]).all()
+        assert 0.5 < (rows["prediction"] / rows["last_value"]).median() < 2
     assert forecast["facility_name"].notna().all() and forecast["apr_drg_description"].notna().all()
 
 
@@ -95,26 +102,26 @@ def test_uneven_years_become_a_feature(panel):
 
 def test_rows_add_up_from_the_file_to_the_model(panel):
     for before, version in zip(VERSIONS, VERSIONS[1:]):
-        parent, own = sidecar(panel, before), sidecar(panel, version)
+        parent, child = sidecar(panel, before), sidecar(panel, version)
         assert (
-            own["parent"] == before
-            and own["parent_sha256"] == parent["sha256"]
-            and own["parent_rows"] == parent["rows"]
+            child["parent"] == before
+            and child["parent_sha256"] == parent["sha256"]
+            and child["parent_rows"] == parent["rows"]
         )
         assert (
-            own["rows"] + own["rows_set_aside"] == parent["rows"]
-            and sum(own["set_aside"].values()) == own["rows_set_aside"]
+            child["rows"] + child["rows_set_aside"] == parent["rows"]
+            and sum(child["set_aside"].values()) == child["rows_set_aside"]
         )
         assert (
-            len(pd.read_parquet(panel / f"data/{version}/set_aside.parquet")) == own["rows_set_aside"]
-            and len(table(panel, version)) == own["rows"]
+            len(pd.read_parquet(panel / f"data/{version}/set_aside.parquet")) == child["rows_set_aside"]
+            and len(table(panel, version)) == child["rows"]
         )
     assert sidecar(panel, "v0")["rows"] == 44_956 and sidecar(panel, "v11")["set_aside"] == {
         "first year of the pair": 15_808
     }
 
 
-def shown(report):
+def text_and_outputs(report):
     """What a reader sees of a report: its text and its outputs, without the code."""
     for cell in json.loads(report.read_text())["cells"]:
         if cell["cell_type"] == "markdown":
@@ -132,12 +139,14 @@ def test_the_reports_tell_of_this_source(panel):
     reports = sorted((panel / "runs").rglob("*.ipynb"))
     assert len(reports) == len(run(panel, "dvc", "stage", "list", "--name-only").stdout.split())
     for report in reports:
-        text = "\n".join(shown(report))
+        text = "\n".join(text_and_outputs(report))
         text = re.sub(
             r"^synthetic +False$|<th>synthetic</th>\s*<td>False</td>", "", text, flags=re.M
         )  # the source's record says so in as many words
-        said = [line for line in text.splitlines() if re.search(r"synthetic|made.up (data|rows)", line, re.I)]
-        assert not said, f"{report.name}: {said[:3]}"
+        lines = [
+            line for line in text.splitlines() if re.search(r"synthetic|made.up (data|rows)", line, re.I)
+        ]
+        assert not lines, f"{report.name}: {lines[:3]}"
         assert not re.search(r"\b(Traceback|\w+Warning)\b", text), report.name
     for name in ("1_inspection", "6_evaluation/mean_payment", "7_documentation", "8_deployment"):
         assert "CMS Medicare" in (panel / f"runs/{name}.ipynb").read_text(), name
@@ -155,29 +164,52 @@ def test_all_is_up_to_date_afterwards(panel):
     assert "up to date" in run(panel, "dvc", "repro").stdout
 
 
-def test_both_vintages_of_the_cost_file_are_one(tmp_path):
-    """2025 with thousands commas and 2024 with plain numbers, columns in another order, gzipped: the same v1, to v12."""
-    from drg_lib.sources.synthetic import generate, load_calibration
+def as_functions(table, choice, versions):
+    """`versions` in turn, each made by its own step and config, and checked as its notebook checks it."""
+    sidecar = save_version(table, "v0", "data/functions")
+    for version in versions:
+        config = compose([*choice, f"data_versions={version}"])
+        parameters = as_dict(config.transformation)
+        child, set_aside, lookups = apply_step(version, table, parameters)
+        sidecar, _ = write_checked(
+            table,
+            child,
+            version,
+            "data/functions",
+            sidecar,
+            set_aside,
+            lookups,
+            parameters,
+            as_dict(config.checks),
+        )
+        table = child
+    return table, sidecar
 
+
+def test_both_vintages_of_the_cost_file_are_one(tmp_path, monkeypatch):
+    """2025 with thousands commas; 2024 with plain numbers and columns in another order: the same v1, to v12.
+
+    The first runs as a user runs it, to v1; the rest as functions: two other sources execute the notebooks.
+    """
     calibration = load_calibration(ROOT / "configs/calibration/sparcs_2009_2017.yaml")
     project = git_project(tmp_path / "project")
     edit(project / "configs/data_sources/sparcs_csv.yaml", rare_drg_discharges=25)
-    sums = {}
+    files = {}
     for vintage in (2025, 2024):
         rows = generate(calibration, 0.005, 3, vintage)
         assert rows["Mean Charge"].astype(str).str.contains(",").any() == (vintage == 2025)
         if vintage == 2024:
             rows = rows[rows.columns[::-1]]
-        file = tmp_path / f"costs_{vintage}.csv.gz"
-        file.write_bytes(gzip.compress(rows.to_csv(index=False).encode()))
-        run(project, "drg-choose", "data_sources=sparcs_csv", f"data={file}")
-        run(project, "dvc", "repro", "transformation@v12" if vintage == 2025 else "cleaning@v1")
-        sums[vintage] = sidecar(project, "v1")["sha256"]
-        if vintage == 2025:
-            v12 = table(project, "v12")
-            assert (
-                len(v12)
-                and "lag_w_total_median_profit" in v12
-                and sidecar(project, "v6")["config"]["aggregates"]
-            )
-    assert sums[2024] == sums[2025]
+        files[vintage] = tmp_path / f"costs_{vintage}.csv.gz"
+        files[vintage].write_bytes(gzip.compress(rows.to_csv(index=False).encode()))
+    run(project, "drg-choose", "data_sources=sparcs_csv", f"data={files[2025]}")
+    run(project, "dvc", "repro", "cleaning@v1")
+    monkeypatch.setenv("DRG_LIB_ROOT", str(project))
+    choice = ["data_sources=sparcs_csv", f"data_sources.path={files[2024]}"]
+    v0 = read_source(as_dict(compose(choice).data_sources))
+    v1, plain = as_functions(v0, choice, ["v1"])
+    assert plain["sha256"] == sidecar(project, "v1")["sha256"] and v1.equals(table(project, "v1"))
+    v12, _ = as_functions(v0, choice, VERSIONS[1:])
+    assert len(v12) and "lag_w_total_median_profit" in v12
+    v6 = json.loads((project / "data/functions/v6.json").read_text())
+    assert v6["config"]["aggregates"]

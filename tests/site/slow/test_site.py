@@ -367,7 +367,7 @@ def test_every_page_on_a_phone_and_on_a_desk(tab, site):
     faults = []
     for name in pages_of(site):
         if name.startswith("explorer/"):
-            continue  # tests/site/test_explorer.py
+            continue  # tests/site/slow/test_explorer.py
         tab.set_viewport_size(dict(width=390, height=844))
         tab.goto(name)
         for width in (390, 1280):
