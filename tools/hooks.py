@@ -1,7 +1,7 @@
 """What pre-commit asks before a commit, where no program of the environment asks it.
 
-`python tools/hooks.py exported` exports the notebooks and names modules that git does not know yet. Git itself
-shows the ones that changed. `python tools/hooks.py small FILE ...` names the files that are larger than 500 kB.
+`python tools/hooks.py exported` exports the notebooks and names modules that git does not know yet. Git shows
+the modules that changed. `python tools/hooks.py small FILE ...` names files that are larger than 500 kB.
 """
 
 import subprocess
