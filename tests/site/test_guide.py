@@ -120,7 +120,8 @@ def in_shell(project, command):
 
 RUN_EXAMPLES = """
 import contextlib, doctest, io, json, sys, traceback
-examples, names, printed = doctest.DocTestParser().get_examples(sys.stdin.read()), {"__name__": "__main__"}, []
+examples = doctest.DocTestParser().get_examples(sys.stdin.read())
+names, printed = {"__name__": "__main__"}, []
 for example in examples:
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
