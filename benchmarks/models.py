@@ -32,8 +32,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before OpenMP is loaded, 
 
 from drg_lib.base.names import KEYS
 from drg_lib.champion.blend import mean_loss
-from drg_lib.champion.intervals import coverage, intervals_of
-from drg_lib.evaluation import add_blend, with_history
+from drg_lib.champion.coverage import coverage, intervals_of
+from drg_lib.champion.forecasts import with_history
+from drg_lib.evaluation import add_blend
 from drg_lib.forecasting.baselines import BASELINES
 from drg_lib.forecasting.forecaster import PREPARATION, make_forecaster
 from drg_lib.forecasting.metrics import relative_loss, score
