@@ -415,6 +415,21 @@ def test_every_config_group_is_described_and_each_key_exists():
         assert not missing, f"config-groups.md, {group}: no file there has {', '.join(missing)}"
 
 
+def rooms():
+    return {path.parent.name for path in (ROOT / "nbs").glob("*/*.ipynb")}
+
+
+def test_where_is_what_names_notebooks_that_exist():
+    text = (GUIDE / "organization.md").read_text()
+    named = re.findall(rf"`((?:{'|'.join(sorted(rooms()))})/\w+)`", text)
+    missing = [name for name in named if not (ROOT / "nbs" / f"{name}.ipynb").is_file()]
+    assert len(named) > 30 and not missing
+
+
+def test_the_readme_s_tree_has_every_room():
+    assert not [room for room in rooms() if f"  {room}/" not in README.read_text().replace("/, ", "/\n  ")]
+
+
 def test_the_picture_shows_every_entry_of_dvc_yaml_and_how_data_flows():
     from drg_lib.site.picture import entries, pipeline_svg
     from drg_lib.site.reports import stage_graph
