@@ -47,7 +47,7 @@ ELSEWHERE = {
     r"make docs": "test_site.py",
     r"source \.venv/bin/activate": "the tests run with the environment active",
     r"dvc exp run --temp .*": "minutes; dvc exp run without it is in test_pipeline.py",
-    r"dvc exp run .*|dvc plots show|dvc repro( inspection)?": "test_pipeline.py",
+    r"dvc exp run .*|dvc plots show|dvc repro( inspection| deployment)?": "test_pipeline.py",
     r"drg-run (--help|.* --multirun)": "test_runner.py",
     r"drg-run stage=comparison.*": "test_comparison.py",
     r"drg-run stage=experiments": "test_experiments.py",
