@@ -160,7 +160,7 @@ def validation_loss(table: pd.DataFrame, meta: dict[str, Any], config: dict[str,
         train, validation = fold_rows(table, fold)
         forecaster = make_forecaster(config, meta, {}, seed, 1).fit(train)
         losses.append(relative_loss(validation, forecaster.predict(validation), meta["target"]["loss"]))
-    return np.mean(losses)
+    return float(np.mean(losses))
 
 
 def in_use(change: dict[str, Any], features: Iterable[str]) -> bool:

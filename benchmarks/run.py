@@ -61,7 +61,6 @@ EMPTY = {
 EMPTY_SECTION = """# @package project_sections.empty
 order: 9
 title: Empty
-purpose: Nothing.
 notebook: nbs/empty.ipynb
 report: empty.ipynb
 parameters: {number: 2}
