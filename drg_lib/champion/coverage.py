@@ -153,8 +153,9 @@ def show_coverage(table: pd.DataFrame, least: int = 50) -> Styler:
     large = table[(table["by"] != "family") | (table["rows"] >= least)]
     kinds = [by for by in ("all", "year", "volume", "family") if by in set(large["by"])]
     wide = pd.concat({by: _levels_beside(large[large["by"] == by]) for by in kinds})
-    shares = [column for column in wide if column[0] != "forecasts"]
-    return show_table(wide, formats=dict.fromkeys(shares, partial(percent, digits=1)))
+    wide.index.names, wide.columns.names = [None, None], [None, None]
+    formats: dict[Any, Any] = {column: partial(percent, digits=1) for column in wide}
+    return show_table(wide, formats=formats | {("forecasts", ""): "{:,.0f}"})
 
 # %% ../../nbs/champion/coverage.ipynb #f399e0b8
 def _promise_and_coverage(ax: Any, curve: pd.DataFrame, champion: str) -> None:

@@ -131,7 +131,8 @@ def show_gains(against: pd.DataFrame, models: list[str], baselines: list[str]) -
     """What each model removes of each baseline's RMSE, with its range: one row a model."""
     texts = [_with_range(*figures) for figures in zip(against["gain"], against["low"], against["high"])]
     table = against.assign(text=texts).pivot(index="model", columns="baseline", values="text")
-    return show_table(table.loc[models, baselines].rename(index=words, columns=words))
+    table = table.loc[models, baselines].rename(index=words, columns=words)
+    return show_table(table.rename_axis(columns=None))
 
 # %% ../../nbs/champion/errors.ipynb #8f7ff499
 def best_baseline(errors: pd.DataFrame, baselines: Sequence[str]) -> str:
