@@ -170,7 +170,8 @@ def make_regressor(
         return kind(**arguments)
     except TypeError as error:
         raise DataError(
-            f"{estimator}: {error}. Remedy: correct `parameters` or `search_space` in its file of configs/models."
+            f"{estimator}: {error}. "
+            "Remedy: correct `parameters` or `search_space` in its file of configs/models."
         ) from error
 
 # %% ../../nbs/forecasting/forecaster.ipynb #be05512a
