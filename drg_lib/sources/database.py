@@ -32,7 +32,7 @@ def database_url(source: dict[str, Any]) -> sa.URL:
     Parameters
     ----------
     source : dict
-        Data source config: `name`, `url_variable`, `url`. A relative SQLite path starts at the project's root.
+        Data source config: `name`, `url_variable`, `url`; an SQLite path may start at the project's root.
 
     Raises
     ------
