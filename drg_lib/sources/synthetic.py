@@ -152,7 +152,7 @@ def _replace_all(text: str, table: dict[str, str]) -> str:
 
 # %% ../../nbs/sources/synthetic.ipynb #340cc4ab
 def strata(size: Sequence[float] | np.ndarray | pd.Series, count: int) -> np.ndarray:
-    """Positions of `count` representatives of `size` (descending): of each stratum the one nearest its mean."""
+    """Positions of `count` representatives of `size` (descending), each nearest its stratum's mean."""
     size = np.asarray(size, dtype=float)
     if count >= len(size):
         return np.arange(len(size))
