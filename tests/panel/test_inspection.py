@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from conftest import EXTRACTS
 
-from drg_lib import inspection as ins
 from drg_lib.base.names import SEVERITY, DataError
 from drg_lib.base.tables import write_json
+from drg_lib.inspection import find_all
+from drg_lib.panel import pictures as draw
 from drg_lib.panel.prices import (
     coverage,
     matched_cells,
@@ -111,17 +112,17 @@ def inspect(raw, source):
 
 def pictures(frame, columns, years, index, source):
     syn = dict(note="Made up for a test.", synthetic=source["synthetic"])
-    yield ins.plot_years(years, **syn)
+    yield draw.plot_years(years, **syn)
     if len(years) > 1:
-        yield ins.plot_growth(index, **syn)
-    yield ins.plot_spread(frame, [c for c in columns if c.startswith("mean_")], **syn)
-    yield ins.plot_largest(
+        yield draw.plot_growth(index, **syn)
+    yield draw.plot_spread(frame, [c for c in columns if c.startswith("mean_")], **syn)
+    yield draw.plot_largest(
         largest(frame, "facility_id", "facility_name"), frame.facility_id.nunique(), "hospitals", **syn
     )
-    yield ins.plot_largest(
+    yield draw.plot_largest(
         largest(frame, "apr_drg_code", "apr_drg_description"), frame.apr_drg_code.nunique(), "DRGs", **syn
     )
-    yield ins.plot_coverage(coverage(frame, source["max_gap_years"]), source["max_gap_years"], **syn)
+    yield draw.plot_coverage(coverage(frame, source["max_gap_years"]), source["max_gap_years"], **syn)
 
 
 def draw_all(frame, columns, years, index, source, tmp_path):
@@ -167,6 +168,21 @@ def test_a_clean_file_has_no_findings():
     )
     clean = clean.assign(Year=["2016", "2017"])
     assert find_quirks(clean, as_canonical(clean, SPARCS), SPARCS).empty
+
+
+def test_all_faults_of_a_file_are_found_at_once():
+    rows = pd.DataFrame(
+        {
+            "Year": ["2016", "2017", "2017", "2017", "2021"],
+            "pfi": ["4", "4", "10", "", "10"],
+            "DRG": ["194", "194", "194", "194", "560"],
+            "Mean Charge": ["1", "n/a", "inf", "3", "4"],
+        }
+    )
+    columns = {"year": [], "facility_id": ["pfi"], "apr_drg_code": ["drg"], "mean_charge": []}
+    findings = find_all(rows, dict(columns=columns, has_severity=False, title="five rows"))
+    stops = findings[findings["severity"] == "stop"]
+    assert len(stops) == 3 and set(stops["column"]) == {"Mean Charge", "pfi"}
 
 
 def test_bad_tables_are_refused():

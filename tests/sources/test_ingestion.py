@@ -294,6 +294,16 @@ def test_v0_and_its_record(tmp_path, plain):
     assert content_hash(back) == sidecar["sha256"]
 
 
+def test_years_are_counted_alike_in_one_part_and_in_two():
+    frame = pd.DataFrame(
+        {"Year": ["2016", "2016", "2017"], "pfi": ["4", "4", "1"], "APR DRG Code": ["194", "196", "194"]}
+    )
+    source = dict(columns={"year": [], "facility_id": ["pfi"], "apr_drg_code": []})
+    counts = rows_by_year(frame, source)
+    assert counts.to_dict("list") == dict(rows=[2, 1], facilities=[1, 1], drgs=[2, 1])
+    assert rows_by_year([frame[:1], frame[1:]], source).equals(counts)
+
+
 def test_synthetic_source():
     source = configured("synthetic") | dict(path=None, scale=0.002)
     frame, record = read_source(source), source_record(source)

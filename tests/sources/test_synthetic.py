@@ -12,17 +12,15 @@ from conftest import ROOT, extract
 from drg_lib.base.names import DataError, match_columns
 from drg_lib.base.tables import content_hash
 from drg_lib.pipeline.config import as_dict, compose
+from drg_lib.sources.realism import cell_statistics, compare_with_calibration, panel_correlation
 from drg_lib.sources.synthetic import (
     as_published,
-    cell_statistics,
-    compare_with_calibration,
     draw_cells,
     draw_facilities,
     draw_regions,
     generate,
     load_calibration,
     number_text,
-    panel_correlation,
     strata,
 )
 
@@ -357,9 +355,8 @@ def test_missing_calibration(tmp_path):
 
 
 def test_facts_stand_in_the_calibration_not_in_the_code(calibration):
-    code = re.sub(
-        r"(?m)^# %%.*", "", (ROOT / "drg_lib/sources/synthetic.py").read_text()
-    )  # those lines hold drawn names
+    modules = "".join((ROOT / f"drg_lib/sources/{name}.py").read_text() for name in ("synthetic", "realism"))
+    code = re.sub(r"(?m)^# %%.*", "", modules)  # those lines hold drawn names
     assert not [
         n
         for n in (
