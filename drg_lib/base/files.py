@@ -21,7 +21,7 @@ def project_root(start: Path | str | None = None) -> Path:
     Parameters
     ----------
     start : Path or str, optional
-        Where to begin. By default `DRG_LIB_ROOT` in the environment is the root; without it, the current folder.
+        Where to begin; by default the current folder, unless `DRG_LIB_ROOT` in the environment is the root.
 
     Raises
     ------

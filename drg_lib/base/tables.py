@@ -109,7 +109,7 @@ def as_arrow(column: Any) -> pa.Array:
 
 # %% ../../nbs/base/tables.ipynb #9fea3ede
 def numbers_as_bytes(column: pd.Series) -> list[bytes]:
-    """What a column of numbers adds to the hash: the values; for Int64 and its like, first which are missing."""
+    """What a column of numbers adds to the hash: values, and for Int64 and its like which are missing."""
     parts = []
     if column.dtype.kind in "biuf" and not isinstance(column.dtype, np.dtype):  # Int64 and its like
         parts.append(column.isna().to_numpy().tobytes())
@@ -121,7 +121,7 @@ def numbers_as_bytes(column: pd.Series) -> list[bytes]:
 
 # %% ../../nbs/base/tables.ipynb #e0886b48
 def text_as_bytes(column: pd.Series) -> list[Any]:
-    """What a column of text adds to the hash: each value's length, -1 for a missing one, and the characters."""
+    """What a column of text adds to the hash: lengths, -1 for a missing value, and the characters."""
     text = as_arrow(column)
     lengths = pc.fill_null(pc.binary_length(text), -1).to_numpy(zero_copy_only=False)
     characters = pc.fill_null(text, "").buffers()[2].slice(0, int(lengths.clip(0).sum()))
@@ -209,7 +209,7 @@ def write_described(
 
 # %% ../../nbs/base/tables.ipynb #8fa3ae6d
 def _described_text(path: Path, name: str, digest: Any) -> dict[str, Any]:
-    """The record of one column, as `profile_columns` makes it, of a file of text; `digest` gets its content."""
+    """The record of one column of a file of text, as of `profile_columns`; `digest` gets its content."""
     hashes, ends = [], []
     for text in _column_batches(path, name):
         digest.update(pc.binary_length(text).to_numpy(zero_copy_only=False).astype("<i8").tobytes())

@@ -65,7 +65,7 @@ def cell_name(source: str) -> str | None:
 
 # %% ../../nbs/base/text.ipynb #c55f842a
 def title_and_sentence(notebook: Path | str) -> tuple[str, str]:
-    """The title of a notebook and the sentence under it (`# Title`, then `> …`); empty where there is none."""
+    """The title of a notebook and the sentence under it (`# Title`, `> …`); empty where there is none."""
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
     texts = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     match = re.match(r"# (.+)(?:\n+((?:> ?.+\n?)+))?", next(texts, ""))
