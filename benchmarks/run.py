@@ -381,7 +381,7 @@ def runner(scale, folder):
         shutil.copy(ROOT / part, project / part)
     (project / "nbs/empty.ipynb").write_text(json.dumps(EMPTY))
     (project / "configs/project_sections/empty.yaml").write_text(
-        "# @package project_sections.empty\norder: 9\ntitle: Empty\npurpose: Nothing.\nnotebook: nbs/empty.ipynb\nreport: empty.ipynb\nparameters: {number: 2}\n"
+        "# @package project_sections.empty\norder: 9\ntitle: Empty\nnotebook: nbs/empty.ipynb\nreport: empty.ipynb\nparameters: {number: 2}\n"
     )
     config = project / "configs/config.yaml"
     config.write_text(
