@@ -370,8 +370,9 @@ def compose(overrides: Iterable[str] = (), root: Path | None = None) -> Any:
     given = list(overrides)
     with initialize_config_dir(config_dir=str((root or project_root()) / "configs"), version_base="1.3"):
         config = hydra_compose("config", overrides=[quoted(o) for o in (*chosen_overrides(given), *given)])
-    # +KEY=VALUE goes past the schema; merging once more does not let it.
-    OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.to_container(config))
+    if any(override.startswith("+") for override in given):
+        # Hydra lets +KEY=VALUE go past the schema; merging once more does not.
+        OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.to_container(config))
     return config
 
 # %% ../../nbs/pipeline/config.ipynb #a1284d78

@@ -69,8 +69,8 @@ def show_table(
         Numbers written by `format_of`, missing values as a dash, text escaped and at the left.
     """
     by_name = {column: format_of(str(column), unit) for column in table}
-    by_name = {column: form for column, form in by_name.items() if form is not None} | (formats or {})
+    known = {column: form for column, form in by_name.items() if form is not None} | (formats or {})
     texts = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
-    styled = table.style.format(by_name, na_rep="–", escape="html")
+    styled = table.style.format(known, na_rep="–", escape="html")
     styled = styled.set_properties(subset=texts, **{"text-align": "left"}) if texts else styled
     return styled.hide(axis="index") if isinstance(table.index, pd.RangeIndex) else styled

@@ -84,7 +84,7 @@ def lightness(rgb: str) -> float:
 WIDTH, HEIGHT, DPI = 8.2, 4.4, 110  # inches, inches, pixels an inch: 902 × 484 pixels
 
 # %% ../../nbs/reporting/style.ipynb #b3e4a8aa
-STYLE = {
+STYLE: dict[str, Any] = {
     "figure.figsize": (WIDTH, HEIGHT),
     "figure.dpi": DPI,
     "figure.constrained_layout.use": True,

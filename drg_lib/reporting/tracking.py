@@ -228,7 +228,7 @@ def flat(nested: dict[str, Any], above: str = "") -> dict[str, float]:
 
     Texts, lists and missing values are left out; `above` stands before each name.
     """
-    numbers = {}
+    numbers: dict[str, float] = {}
     for name, value in nested.items():
         if isinstance(value, dict):
             numbers |= flat(value, f"{above}{name}.")

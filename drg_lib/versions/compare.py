@@ -353,9 +353,9 @@ def compare_columns(
     -------
     DataFrame
         column, state ("same", "changed", "added", "removed"), left_type, right_type, compared (rows),
-        changed, share, emptied (known to missing), filled (missing to known), median_change and largest_change (right
-        less left, over changed values, in the column's unit), median_growth (relative), sum_left and
-        sum_right (over paired rows).
+        changed, share, emptied (known to missing), filled (missing to known), median_change and
+        largest_change (right less left, over changed values, in the column's unit), median_growth (relative),
+        sum_left and sum_right (over paired rows).
     """
     records = []
     for column in [*left, *(c for c in right if c not in left)]:
