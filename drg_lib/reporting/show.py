@@ -45,7 +45,7 @@ def format_of(column: str, unit: str | None = None) -> str | Callable | None:
     if column in SHARES:
         return partial(percent, digits=1)
     if column in AMOUNTS:
-        return (lambda value: in_unit(value, unit, 0)) if unit else "{:,.0f}"
+        return partial(in_unit, unit=unit, position=0) if unit else "{:,.0f}"
     return None
 
 # %% ../../nbs/reporting/show.ipynb #4716b36f
@@ -68,8 +68,8 @@ def show_table(
     Styler
         Numbers written by `format_of`, missing values as a dash, text escaped and at the left.
     """
-    known = {column: format_of(str(column), unit) for column in table}
-    known = {column: how for column, how in known.items() if how is not None} | (formats or {})
+    by_name = {column: format_of(str(column), unit) for column in table}
+    known = {column: form for column, form in by_name.items() if form is not None} | (formats or {})
     texts = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
     styled = table.style.format(known, na_rep="–", escape="html")
     styled = styled.set_properties(subset=texts, **{"text-align": "left"}) if texts else styled
