@@ -48,17 +48,12 @@ def plain_figures(scraps: dict[str, Any], most: int = 6) -> str:
         figures.pop(name, None)
     return ", ".join([f"{name} {text}" for name, text in figures.items() if 0 < len(text) <= 40][:most])
 
-# %% ../nbs/7_documentation.ipynb #613cef39
-ELSEWHERE = (
-    "7_documentation.",
-    "comparison/",
-    "explore/",
-    "multirun/",
-)  # this report, on demand, from JupyterLab
+# %% ../nbs/7_documentation.ipynb #f0777f93
+ELSEWHERE = ("7_documentation.", "comparison/", "explore/", "multirun/")  # this report, and those on demand
 
 
 def report_table(runs_dir: Path | str, targets: Sequence[str] = ()) -> pd.DataFrame:
-    """One row for each executed notebook of the run below `runs_dir`, but those of other targets (where some are given).
+    """One row for each executed notebook of the run below `runs_dir`; of the `targets`, where some are given.
 
     Returns
     -------
@@ -66,12 +61,16 @@ def report_table(runs_dir: Path | str, targets: Sequence[str] = ()) -> pd.DataFr
         report (path below runs_dir), title, cells, seconds, state ("done", "failed", "not whole"), figures.
     """
     reports = [r for r in find_reports(resolve(runs_dir)) if not f"{r.path}.".startswith(ELSEWHERE)]
-    rows = [
-        (f"{r.path}.ipynb", head_of(r.cells)[0], len(r.cells), r.seconds, r.state, plain_figures(r.scraps))
-        for r in reports
-        if not targets or r.scraps.get("target", targets[0]) in targets
-    ]
-    return pd.DataFrame(rows, columns=["report", "title", "cells", "seconds", "state", "figures"])
+    reports = [r for r in reports if not targets or r.scraps.get("target", targets[0]) in targets]
+    columns = dict(
+        report=[f"{r.path}.ipynb" for r in reports],
+        title=[head_of(r.cells)[0] for r in reports],
+        cells=[len(r.cells) for r in reports],
+        seconds=[r.seconds for r in reports],
+        state=[r.state for r in reports],
+        figures=[plain_figures(r.scraps) for r in reports],
+    )
+    return pd.DataFrame(columns)
 
 # %% ../nbs/7_documentation.ipynb #b307a742
 def evaluated(results_dir: Path | str) -> list[str]:

@@ -6,50 +6,38 @@
 __all__ = ['BASELINES', 'read_scores', 'closer_than_nothing', 'plot_skill', 'label_bars', 'target_config', 'targets_of',
            'draw_skill']
 
-# %% ../../nbs/site/models.ipynb #751e2cfb
+# %% ../../nbs/site/models.ipynb #162ba529
 from pathlib import Path
 from typing import Any
 
 from ..reporting.style import WIDTH, color, message, percent, picture, words
-from .reports import Project
+from .reports import Project, Record
 
-# %% ../../nbs/site/models.ipynb #5a7cd9bd
-BASELINES = (
-    "naive",
-    "trend",
-    "last_value",
-    "grown_last_value",
-    "two_year_mean",
-    "shrunk_mean",
-)  # where metrics name none
+# %% ../../nbs/site/models.ipynb #bbce1e12
+BASELINES = ("naive", "trend", "last_value", "grown_last_value", "two_year_mean", "shrunk_mean")
 
-# %% ../../nbs/site/models.ipynb #c70109aa
-def read_scores(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """The scores of one target's forecasts in the test years.
-
-    Parameters
-    ----------
-    metrics : dict
-        results/evaluation/<target>/metrics.json: an entry with `rmse` for each model and each simple forecast.
+# %% ../../nbs/site/models.ipynb #b6edbc6d
+def read_scores(metrics: Record) -> list[Record]:
+    """The scores of a target's forecasts in the test years, from its metrics.json, the smallest error first.
 
     Returns
     -------
     list of dict
-        name, rmse, mae, r2, skill (share of the last value's RMSE that is removed), model (bool), low and high (95 % interval of
-        skill, None where not known), loss (of the validation, of models), sorted from the smallest error to the largest.
+        name, rmse, mae, r2, skill (share of the last value's RMSE that is removed), model (bool), low and
+        high (95 % interval of skill), loss (of the validation); None where not known.
     """
     simple, scores = metrics.get("baselines") or BASELINES, []
     for name, values in metrics.items():
         if isinstance(values, dict) and values.get("rmse") is not None:
-            against = next(iter(((metrics.get("against") or {}).get(name) or {}).values()), {})
+            against: Record = next(iter(((metrics.get("against") or {}).get(name) or {}).values()), {})
             score = {key: values.get(key) for key in ("rmse", "mae", "r2", "skill")}
             score |= {key: against.get(key) for key in ("low", "high")}
             loss = (metrics.get("validation_loss") or {}).get(name)
             scores.append(dict(score, name=name, model=name not in simple, loss=loss))
     return sorted(scores, key=lambda score: score["rmse"])
 
-# %% ../../nbs/site/models.ipynb #3d71b54f
-def closer_than_nothing(scores: list[dict[str, Any]]) -> str:
+# %% ../../nbs/site/models.ipynb #fd476ed7
+def closer_than_nothing(scores: list[Record]) -> str:
     """How many models come closer than the last value, in words."""
     models = [score for score in scores if score["model"]]
     closer = sum(score["skill"] > 0 for score in models)
@@ -57,20 +45,15 @@ def closer_than_nothing(scores: list[dict[str, Any]]) -> str:
         return "No model comes closer than the last value"
     if len(models) == 1:
         return "The model comes closer than the last value"
-    return f"{'All' if closer == len(models) else f'{closer} of'} {len(models)} models come closer than the last value"
+    share = "All" if closer == len(models) else f"{closer} of"
+    return f"{share} {len(models)} models come closer than the last value"
 
-# %% ../../nbs/site/models.ipynb #7b020509
+# %% ../../nbs/site/models.ipynb #cad39f21
 @picture
 def plot_skill(
-    scores: list[dict[str, Any]], label: str, champion: str, note: str | None = None, synthetic: bool = False
+    scores: list[Record], label: str, champion: str, note: str | None = None, synthetic: bool = False
 ) -> Any:
-    """How much of the last value's error each forecast of a target removes, as bars; the champion is outlined.
-
-    Parameters
-    ----------
-    scores : list of dict
-        From `read_scores`.
-    """
+    """How much of the last value's error each forecast removes, as bars; the champion is outlined."""
     import matplotlib.pyplot as plt  # takes a second; the documentation stage draws other pictures
 
     bars = [s for s in scores if s["skill"] is not None and s["name"] not in ("naive", "last_value")][::-1]
@@ -93,8 +76,8 @@ def plot_skill(
     ax.margins(x=0.16)
     return message(ax, f"{label}: {closer_than_nothing(bars)}", note, synthetic)
 
-# %% ../../nbs/site/models.ipynb #940d6fea
-def label_bars(ax: Any, bars: list[dict[str, Any]]) -> bool:
+# %% ../../nbs/site/models.ipynb #d584c201
+def label_bars(ax: Any, bars: list[Record]) -> bool:
     """Write each bar's figure at its end and draw its interval; whether any has one."""
     known = [(y, s["low"], s["high"]) for y, s in enumerate(bars) if None not in (s["low"], s["high"])]
     for y, low, high in known:
@@ -105,8 +88,8 @@ def label_bars(ax: Any, bars: list[dict[str, Any]]) -> bool:
         ax.annotate(percent(score["skill"], digits=1), (end, y), **place)
     return bool(known)
 
-# %% ../../nbs/site/models.ipynb #a115366d
-def target_config(project: Project, name: str) -> dict[str, Any]:
+# %% ../../nbs/site/models.ipynb #4f9d3f7f
+def target_config(project: Project, name: str) -> Record:
     """What a target is: from its partition, else from its config."""
     import yaml  # only where the site is built
 
@@ -114,24 +97,20 @@ def target_config(project: Project, name: str) -> dict[str, Any]:
     written = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
     return project.json(f"data/partitions/{name}.json").get("target") or written or {}
 
-# %% ../../nbs/site/models.ipynb #4c9f94d3
-def targets_of(project: Project) -> list[dict[str, Any]]:
+# %% ../../nbs/site/models.ipynb #b6e37c8c
+def targets_of(project: Project) -> list[Record]:
     """The evaluated targets of the present choices: name, label, unit, champion and scores."""
-    names = [path.parent.name for path in sorted(project.root.glob("results/evaluation/*/metrics.json"))]
     targets = []
-    for name in names:
-        metrics = project.json(f"results/evaluation/{name}/metrics.json")
-        scores = read_scores(metrics)
-        if scores and (f"evaluation@{name}" in project.graph or not project.graph):
-            about = target_config(project, name)
-            label, unit = about.get("label") or name, about.get("unit") or ""
-            targets.append(
-                dict(name=name, label=label, unit=unit, champion=metrics.get("champion"), scores=scores)
-            )
-    return targets
+    for path in sorted(project.root.glob("results/evaluation/*/metrics.json")):
+        name, metrics = path.parent.name, project.json(path.relative_to(project.root).as_posix())
+        if f"evaluation@{name}" in project.graph or not project.graph:
+            about = {"label": name, "unit": ""} | target_config(project, name)
+            target = dict(name=name, label=about["label"], unit=about["unit"])
+            targets.append(dict(target, champion=metrics.get("champion"), scores=read_scores(metrics)))
+    return [target for target in targets if target["scores"]]
 
-# %% ../../nbs/site/models.ipynb #3c7f6cbf
-def draw_skill(project: Project, target: dict[str, Any], folder: Path) -> tuple[str, str]:
+# %% ../../nbs/site/models.ipynb #2939f23d
+def draw_skill(project: Project, target: Record, folder: Path) -> tuple[str, str]:
     """Draw a target's picture into `folder`; its file and what it says in words."""
     file, source = f"skill-{target['name']}.png", project.source
     drawn = plot_skill(

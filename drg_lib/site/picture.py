@@ -6,46 +6,36 @@
 __all__ = ['WIDTH', 'MARGIN', 'GAP', 'LINE', 'PAD', 'SIDE', 'Label', 'entries', 'parts_of', 'boxes', 'arrow', 'pipeline_svg',
            'bars_svg']
 
-# %% ../../nbs/site/picture.ipynb #124f1f2b
+# %% ../../nbs/site/picture.ipynb #faf72786
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from ..reporting.style import COLORS
+from .reports import Record
 from .templates import render
 
-# %% ../../nbs/site/picture.ipynb #c372c431
-def entries(graph: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The entries of dvc.yaml, from its single stages.
+# %% ../../nbs/site/picture.ipynb #3a0e96ba
+def entries(graph: dict[str, Record]) -> dict[str, Record]:
+    """The entries of dvc.yaml (`transformation`), from the stages (`transformation@v10`) of `stage_graph`.
 
-    Parameters
-    ----------
-    graph : dict of dict
-        By stage (`transformation@v10`): desc, parents; from `stage_graph`.
-
-    Returns
-    -------
-    dict of dict
-        By entry (`transformation`), in the same order: desc, stages (its single ones), row (one below the lowest that it reads
-        from), parents (entries, without those of its other parents).
+    Each has desc, stages, parents (entries) and row (one below the lowest that it reads from).
     """
     import networkx  # comes with DVC, and takes half a second
 
-    flows, merged = networkx.DiGraph(), dict[str, dict[str, Any]]()
+    flows, merged = networkx.DiGraph(), dict[str, Record]()
     for stage, about in graph.items():
         name = stage.partition("@")[0]
         merged.setdefault(name, dict(desc=about["desc"], stages=[]))["stages"].append(stage)
         flows.add_node(name)
-        flows.add_edges_from(
-            (p.partition("@")[0], name) for p in about["parents"] if p.partition("@")[0] != name
-        )
+        parents = {parent.partition("@")[0] for parent in about["parents"]} - {name}
+        flows.add_edges_from((parent, name) for parent in parents)
     direct = networkx.transitive_reduction(flows)
     for row, names in enumerate(networkx.topological_generations(flows)):
         for name in names:
             merged[name] |= dict(row=row, parents=[other for other in merged if direct.has_edge(other, name)])
     return merged
 
-# %% ../../nbs/site/picture.ipynb #9f3ab32f
+# %% ../../nbs/site/picture.ipynb #e44935d6
 WIDTH, MARGIN, GAP, LINE, PAD, SIDE = (
     360,
     14,
@@ -54,12 +44,10 @@ WIDTH, MARGIN, GAP, LINE, PAD, SIDE = (
     10,
     16,
 )  # SIDE: room at the right for arrows that pass rows
+Label = Callable[[str], Record]  # of a stage: text, href (None where there is no report), title
 
-# %% ../../nbs/site/picture.ipynb #ca5af08a
-Label = Callable[[str], dict[str, Any]]  # of a stage: text, href (None where there is no report), title
-
-# %% ../../nbs/site/picture.ipynb #f9a79a1f
-def parts_of(name: str, entry: dict[str, Any], width: float, label: Label | None) -> list[dict[str, Any]]:
+# %% ../../nbs/site/picture.ipynb #30379ad1
+def parts_of(name: str, entry: Record, width: float, label: Label | None) -> list[Record]:
     """What stands in an entry's box, part by part: kind, lines, and the link where the part has one."""
     fits = int((width - 2 * PAD) / 6.3)  # characters of 12 px
     stages, lone = entry["stages"], entry["stages"] == [name]
@@ -72,8 +60,8 @@ def parts_of(name: str, entry: dict[str, Any], width: float, label: Label | None
     said = ", ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]} ({len(names)})"
     return [head, dict(kind="", lines=textwrap.wrap(said, fits)), desc]
 
-# %% ../../nbs/site/picture.ipynb #d8316a59
-def boxes(stages: dict[str, dict[str, Any]], label: Label | None) -> dict[str, dict[str, Any]]:
+# %% ../../nbs/site/picture.ipynb #57a21507
+def boxes(stages: dict[str, Record], label: Label | None) -> dict[str, Record]:
     """Where each entry stands: x, y, width, height, row and parts; those of one row stand side by side."""
     row = {name: entry["row"] for name, entry in stages.items()}
     far = {p for name, entry in stages.items() for p in entry["parents"] if row[name] - row[p] > 1}
@@ -89,28 +77,23 @@ def boxes(stages: dict[str, dict[str, Any]], label: Label | None) -> dict[str, d
         y += height + GAP
     return placed
 
-# %% ../../nbs/site/picture.ipynb #e7d5e88c
-def arrow(start: dict[str, Any], end: dict[str, Any]) -> dict[str, Any]:
-    """An arrow between boxes, around the right when it passes rows between: its path, and x and y of its head."""
+# %% ../../nbs/site/picture.ipynb #0d095a04
+def arrow(start: Record, end: Record) -> Record:
+    """An arrow between boxes, around the right when it passes rows: its path, and x and y of its head."""
     y, x = end["y"], start["x"] + start["width"] / 2
     if end["row"] - start["row"] > 1:
         x, right = end["x"] + end["width"] - 24, start["x"] + start["width"]
-        path = f"M{right:.0f} {start['y'] + start['height'] / 2:.0f}H{WIDTH - 10}V{y - GAP / 2:.0f}H{x:.0f}V{y - 6:.0f}"
-        return dict(path=path, x=x, y=y)
+        path = f"M{right:.0f} {start['y'] + start['height'] / 2:.0f}H{WIDTH - 10}V{y - GAP / 2:.0f}H{x:.0f}"
+        return dict(path=f"{path}V{y - 6:.0f}", x=x, y=y)
     if start["width"] > end["width"]:
         x = min(max(end["x"] + end["width"] / 2, start["x"] + 20), start["x"] + start["width"] - 20)
     return dict(path=f"M{x:.0f} {start['y'] + start['height']:.0f}V{y - 6:.0f}", x=x, y=y)
 
-# %% ../../nbs/site/picture.ipynb #157bc6f3
-def pipeline_svg(graph: dict[str, dict[str, Any]], label: Label | None = None) -> str:
-    """The pipeline as an inline SVG picture with a title and a description in words, 360 units wide.
+# %% ../../nbs/site/picture.ipynb #e18d0e59
+def pipeline_svg(graph: dict[str, Record], label: Label | None = None) -> str:
+    """The pipeline of `stage_graph` as an inline SVG picture with a description in words; "" without stages.
 
-    Parameters
-    ----------
-    graph : dict of dict
-        From `stage_graph` of `site/reports`; an empty one gives "".
-    label : callable, optional
-        Gives each single stage its text, href and title; without it they are only counted.
+    `label` gives each single stage its text, href and title; without it they are only counted.
     """
     if not graph:
         return ""
@@ -127,7 +110,7 @@ def pipeline_svg(graph: dict[str, dict[str, Any]], label: Label | None = None) -
         linked=label is not None,
     )
 
-# %% ../../nbs/site/picture.ipynb #de723c77
+# %% ../../nbs/site/picture.ipynb #2cfe8b2c
 def bars_svg(values: Sequence[float | None], highlighted: int | None = None) -> str:
     """Bars of `values` for a report's card, that of index `highlighted` in colour."""
     return render(

@@ -7,7 +7,7 @@ __all__ = ['HOME', 'siblings', 'small', 'thumbnail', 'write_reports', 'read_sect
            'lineage_page', 'card_page', 'home_pictures', 'home_page', 'sentence_of', 'rooms', 'write_api', 'stage_site',
            'build_site', 'run_sphinx', 'serve', 'options', 'main']
 
-# %% ../../nbs/site/site.ipynb #6dd77df1
+# %% ../../nbs/site/site.ipynb #5e1fbaa1
 import argparse
 import ast
 import functools
@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from ..base.files import project_root
 from ..base.names import DataError
@@ -27,7 +26,7 @@ from .explorer import build_explorer
 from .models import draw_skill, targets_of
 from .pages import page_notebook, pictures
 from .picture import bars_svg, pipeline_svg
-from .reports import Project, Report, head_of
+from .reports import Project, Record, Report, head_of
 from .templates import render
 from ..versions.lineage import lineage, plot_lineage, read_sidecars
 
@@ -105,18 +104,18 @@ def models_page(project: Project, folder: Path) -> str:
     drawn = {target["name"]: draw_skill(project, target, folder) for target in targets}
     return render("models.md.j2", targets=targets, pictures=drawn, by_path=project.by_path)
 
-# %% ../../nbs/site/site.ipynb #01f39231
-def stage_label(project: Project, stage: str) -> dict[str, Any]:
-    """A stage in the picture of the pipeline: text, the address of its report and what it says when pointed at."""
+# %% ../../nbs/site/site.ipynb #a6015b6e
+def stage_label(project: Project, stage: str) -> Record:
+    """A stage in the picture of the pipeline: text, the address of its report, and what pointing shows."""
     report, (entry, _, member) = project.report_of(stage), stage.partition("@")
     text, said = ", ".join(words(part) for part in (member or entry).split("-")), project.graph[stage]["desc"]
     if report:
         text, said = report.title.removeprefix(f"{entry.capitalize()}: "), f"{said} {report.key_figure}"
     return dict(text=text, href=f"{report.page}.html" if report else None, title=f"{stage}: {said}".strip())
 
-# %% ../../nbs/site/site.ipynb #a0513e60
+# %% ../../nbs/site/site.ipynb #f0943718
 def lineage_page(project: Project, folder: Path) -> str:
-    """The page of the data versions, from their sidecars, and of the stages, from dvc.yaml; the pictures go to `folder`."""
+    """The page of the data versions and of the stages of dvc.yaml; the pictures go to `folder`."""
     versions, source, picture = lineage(read_sidecars(project.root / "data")), project.source, None
     if len(versions):
         drawn = plot_lineage(versions, source["title"], bool(source["synthetic"]))
@@ -139,16 +138,16 @@ def card_page(project: Project, name: str, title: str) -> str:
     path = project.root / "results" / "cards" / f"{name}.md"
     return path.read_text(encoding="utf-8") if path.is_file() else render("card_missing.md.j2", title=title)
 
-# %% ../../nbs/site/site.ipynb #c6d1636a
+# %% ../../nbs/site/site.ipynb #b01a82fa
 HOME = {
     "1_inspection": "growth",
     "6_evaluation": "scores",
     "8_deployment": "plot_expected_change",
-}  # section: the cell that drew its picture
+}  # the drawing cells
 
-# %% ../../nbs/site/site.ipynb #4911fb72
+# %% ../../nbs/site/site.ipynb #c26dd433
 def home_pictures(project: Project, folder: Path) -> dict[str, tuple[str, str]]:
-    """Write the pictures of the first page: file and words by report; a report's first where the cell of `HOME` drew none."""
+    """Write the pictures of the first page: file and words by report, of the cell of `HOME` or the first."""
     chosen = {}
     for report, name in ((r, name) for section, name in HOME.items() for r in project.current(section)[:3]):
         drawn = pictures(report)
@@ -158,9 +157,9 @@ def home_pictures(project: Project, folder: Path) -> dict[str, tuple[str, str]]:
             chosen[report.path] = file, alt if alt != "Figure" else f"A picture of {report.title}"
     return chosen
 
-# %% ../../nbs/site/site.ipynb #b4987e19
+# %% ../../nbs/site/site.ipynb #794a51bb
 def home_page(project: Project, folder: Path, explorer: bool = False) -> str:
-    """The first page: what the current run found. The pictures go to `folder`; `explorer` tells whether there is one."""
+    """The first page: what the run found. Pictures go to `folder`; `explorer` says whether there is one."""
     inspected = next((report.scraps for report in project.current("1_inspection", done=True)), {})
     growth = [item for item in (inspected.get("growth") or {}).items() if isinstance(item[1], float)]
     return render(
@@ -178,9 +177,9 @@ def sentence_of(module: Path) -> str:
     """The first line of a module's docstring, which is the sentence under its notebook's title."""
     return (ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or "").split("\n")[0]
 
-# %% ../../nbs/site/site.ipynb #32fa66e0
-def rooms(root: Path) -> list[dict[str, Any]]:
-    """The rooms of drg_lib in the order of docs/rooms.yaml: title, meaning, modules (dotted name and first sentence)."""
+# %% ../../nbs/site/site.ipynb #73c1fe19
+def rooms(root: Path) -> list[Record]:
+    """The rooms of drg_lib in the order of docs/rooms.yaml: title, meaning, modules (name and sentence)."""
     import yaml  # only where the site is built
 
     known, package = (
@@ -211,9 +210,9 @@ def write_api(root: Path, staged: Path) -> None:
     for name in (name for group in groups for name in group["modules"]):
         (folder / f"{name}.md").write_text(render("api_module.md.j2", name=name), encoding="utf-8")
 
-# %% ../../nbs/site/site.ipynb #f05e52cb
+# %% ../../nbs/site/site.ipynb #97725581
 def stage_site(root: Path | str, staged: Path) -> list[str]:
-    """Write what Sphinx renders into `staged`, which is replaced; what could not be made, with the remedy, is no error."""
+    """Write what Sphinx renders into `staged`, which is replaced; what could not be made, with the remedy."""
     root, missing = Path(root), []
     shutil.rmtree(staged, ignore_errors=True)
     shutil.copytree(
@@ -264,10 +263,10 @@ def build_site(
     run_sphinx(root, staged, out, ["-W", "--keep-going"] if strict else [])
     return out / "index.html", missing
 
-# %% ../../nbs/site/site.ipynb #8856906d
+# %% ../../nbs/site/site.ipynb #458af07e
 def run_sphinx(root: Path, staged: Path, out: Path, options: list[str]) -> None:
     """Let Sphinx render `staged` into `out`; DataError when it fails."""
-    command = [sys.executable, *"-m sphinx -b html -q -j auto -d".split(), str(root / "build" / "doctrees")]
+    command = [sys.executable, "-m", "sphinx", "-q", "-j", "auto", "-d", str(root / "build" / "doctrees")]
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [*command, *options, str(staged), str(out)],
@@ -279,9 +278,9 @@ def run_sphinx(root: Path, staged: Path, out: Path, options: list[str]) -> None:
             "`pip show sphinx` tells whether the development packages are there."
         )
 
-# %% ../../nbs/site/site.ipynb #6b80e643
+# %% ../../nbs/site/site.ipynb #601e7f91
 def serve(folder: Path | str, port: int = 8000) -> None:
-    """Serve the built site to this machine until Ctrl-C, and open it where there is a screen; where the port is taken, at a free one."""
+    """Serve the built site to this machine until Ctrl-C, at a free port where `port` is taken."""
     import webbrowser  # only when the site is shown
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
