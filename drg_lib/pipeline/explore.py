@@ -127,11 +127,6 @@ def composed(group: str, name: str) -> dict[str, Any]:
     """The config of one option, such as `composed("models", "ridge")`, as a plain dict."""
     return as_dict(compose([f"{group}={name}"])[group])
 
-# %% ../../nbs/pipeline/explore.ipynb #c4622adb
-def composed(group: str, name: str) -> dict:
-    """The config of one option, such as `composed("models", "ridge")`, as a plain dict."""
-    return as_dict(compose([f"{group}={name}"])[group])
-
 # %% ../../nbs/pipeline/explore.ipynb #4e8d9b43
 QUICK_SCALE = 0.01
 
