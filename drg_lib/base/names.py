@@ -9,6 +9,7 @@ __all__ = ['KEYS', 'SEVERITY', 'SEVERITY_CODES', 'ID_FORMS', 'DESCRIPTIONS', 'TE
 # %% ../../nbs/base/names.ipynb #de2e6d83
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 # %% ../../nbs/base/names.ipynb #c5cf92dc
 KEYS = ["year", "facility_id", "apr_drg_code"]
@@ -70,7 +71,10 @@ Accepted = Mapping[str, str | Sequence[str] | None]  # canonical name: published
 
 # %% ../../nbs/base/names.ipynb #442c992e
 def match_columns(
-    header: Iterable[object], columns: Accepted, optional: Accepted | None = None, where: str = "the table"
+    header: Iterable[object],
+    columns: Accepted,
+    optional: Accepted | None = None,
+    where: str | Path = "the table",
 ) -> dict[str, str]:
     """Find each canonical column in a published header.
 
@@ -119,7 +123,7 @@ def _accepted(columns: Accepted) -> dict[str, list[str]]:
     }
 
 # %% ../../nbs/base/names.ipynb #e9d701b8
-def _published_name(header: list[str], canonical: str, accepted: list[str], where: str) -> str | None:
+def _published_name(header: list[str], canonical: str, accepted: list[str], where: str | Path) -> str | None:
     """The column of the header that stands for a canonical one; None where there is none."""
     matches = [name for name in header if snake_case(name) in accepted]
     if len(matches) > 1:
@@ -129,7 +133,7 @@ def _published_name(header: list[str], canonical: str, accepted: list[str], wher
     return matches[0] if matches else None
 
 # %% ../../nbs/base/names.ipynb #d8e8e1ac
-def _lacking(header: list[str], missing: dict[str, list[str]], where: str) -> str:
+def _lacking(header: list[str], missing: dict[str, list[str]], where: str | Path) -> str:
     """What is said of needed columns that no published one stands for."""
     wanted = "; ".join(f"{canonical} (accepted: {', '.join(names)})" for canonical, names in missing.items())
     return (

@@ -189,7 +189,7 @@ def build_versions(version: str, data_dir: str = EXPLORE_DATA) -> None:
             break
 
 # %% ../../nbs/pipeline/explore.ipynb #12d0e433
-def ensure_version(version: str, data_dir: str) -> str:
+def ensure_version(version: str, data_dir: str) -> Path | str:
     """The folder that holds `version`: see `find_version`; in `data/explore` a missing one is made."""
     if find_version(version, data_dir) is None and is_explore(data_dir):
         build_versions(version, data_dir)
