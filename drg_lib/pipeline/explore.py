@@ -10,6 +10,7 @@ __all__ = ['DATA', 'RESULTS', 'QUICK_SCALE', 'MEASURES', 'MADE_BEFORE', 'first_t
 
 # %% ../../nbs/pipeline/explore.ipynb #3340032d
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
