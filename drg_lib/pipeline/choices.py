@@ -106,7 +106,7 @@ def check_data(data: str, source: Any) -> None:
 
 # %% ../../nbs/pipeline/choices.ipynb #c6dd3614
 def complete(wanted: dict[str, Any], present: dict[str, Any]) -> dict[str, Any]:
-    """All choices: those that are wanted, those that follow from them, and those of `params.yaml` (`present`).
+    """All choices: those that are wanted, what follows from them, and those `present` in params.yaml.
 
     Raises
     ------

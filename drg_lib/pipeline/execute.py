@@ -194,7 +194,7 @@ def write_record(record: dict[str, Any], report: Path) -> None:
 # %% ../../nbs/pipeline/execute.ipynb #6be2c0d7
 @contextmanager
 def logged(report: Path, settings: Any, record: dict[str, Any]) -> Iterator[logging.Logger]:
-    """The log of a run. However the run ends, its log says so, and its record beside the report gets the seconds."""
+    """The log of a run; however it ends, the log says so and the record of the run gets its seconds."""
     begun, log = time.monotonic(), open_log(report.with_suffix(".log"), settings)
     try:
         yield log

@@ -18,7 +18,7 @@ def natural(path):
 
 def start_page():
     cells = json.loads((ROOT / "nbs/start.ipynb").read_text(encoding="utf-8"))["cells"]
-    return "".join("".join(cell["source"]) for cell in cells)
+    return "\n".join("".join(cell["source"]) for cell in cells)
 
 
 def test_the_start_page_links_to_every_stage_in_order():
