@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log_cells', 'saved_sometimes', 'cell_logger', 'open_log', 'in_project', 'failed_cell', 'execute', 'run_papermill',
-           'run_record', 'refuse_passwords', 'write_record', 'run_stage', 'keep_report']
+           'run_record', 'refuse_passwords', 'write_record', 'logged', 'run_stage', 'keep_report']
 
 # %% ../../nbs/pipeline/execute.ipynb #bb87ae12
 import logging
@@ -191,6 +191,23 @@ def write_record(record: dict[str, Any], report: Path) -> None:
     text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
     write_aside(report.with_suffix(".yaml"), lambda aside: aside.write_text(text, encoding="utf-8"))
 
+# %% ../../nbs/pipeline/execute.ipynb #6be2c0d7
+@contextmanager
+def logged(report: Path, settings: Any, record: dict[str, Any]) -> Iterator[logging.Logger]:
+    """The log of a run; however it ends, the log says so and the record of the run gets its seconds."""
+    begun, log = time.monotonic(), open_log(report.with_suffix(".log"), settings)
+    try:
+        yield log
+        log.info("done in %.1f s", time.monotonic() - begun)
+    except BaseException as error:
+        log.error("%s", error or type(error).__name__)
+        raise
+    finally:
+        record["run"]["seconds"] = round(time.monotonic() - begun, 1)
+        write_record(record, report)
+        for handler in log.handlers:
+            handler.close()
+
 # %% ../../nbs/pipeline/execute.ipynb #be715fde
 def run_stage(config: Any, root: Path | None = None) -> Path:
     """Run the stage that a composed config describes; returns the report.
@@ -211,27 +228,13 @@ def run_stage(config: Any, root: Path | None = None) -> Path:
     refuse_passwords(record)
     write_record(record, report)
     print(f"{section.order} {section.title}: {section.notebook}", file=sys.stderr, flush=True)
-    begun = time.monotonic()
-    log = open_log(report.with_suffix(".log"), config.logging)
-    try:
+    with logged(report, config.logging, record) as log:
         log.info("%s -> %s", section.notebook, in_project(report, root))
         execute(notebook, report, parameters, log, root)
         if section.tracked:
             keep_report(report, log, root)
-        log.info("done in %.1f s", time.monotonic() - begun)
-    except BaseException as error:
-        log.error("%s", error or type(error).__name__)
-        raise
-    finally:
-        record["run"]["seconds"] = round(time.monotonic() - begun, 1)
-        write_record(record, report)
-        for handler in log.handlers:
-            handler.close()
-    print(
-        f"  report: {in_project(report, root)} ({time.monotonic() - begun:.1f} s)",
-        file=sys.stderr,
-        flush=True,
-    )
+    seconds = record["run"]["seconds"]
+    print(f"  report: {in_project(report, root)} ({seconds:.1f} s)", file=sys.stderr, flush=True)
     return report
 
 # %% ../../nbs/pipeline/execute.ipynb #20919cd5

@@ -46,7 +46,8 @@ def project(tmp_path_factory):
     project = copy_project(tmp_path_factory.mktemp("runner") / "project")
     (project / "nbs/mini.ipynb").write_text(json.dumps(MINI))
     (project / "configs/project_sections/mini.yaml").write_text(
-        "# @package project_sections.mini\norder: 9\ntitle: Mini\nnotebook: nbs/mini.ipynb\nreport: mini.ipynb\n"
+        "# @package project_sections.mini\norder: 9\ntitle: Mini\n"
+        "notebook: nbs/mini.ipynb\nreport: mini.ipynb\n"
         "parameters:\n  number: 3\n  text: null\n"
     )
     config = project / "configs/config.yaml"

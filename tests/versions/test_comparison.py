@@ -1,4 +1,4 @@
-"""Comparison: rows pair by key, changes are counted, moved distributions are found, commits are fetched or refused."""
+"""Comparison: rows pair by key, changes are counted, moved distributions are found, commits are fetched."""
 
 import json
 
