@@ -5,18 +5,23 @@
 # %% auto #0
 __all__ = ['beside', 'open_study', 'finished', 'running', 'Place', 'give_up', 'run_trials', 'run_trial']
 
-# %% ../../nbs/forecasting/study.ipynb #e02960b9
+# %% ../../nbs/forecasting/study.ipynb #1820aad9
 import time
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import optuna
 from filelock import FileLock, ReadWriteLock, Timeout
-from optuna.trial import FrozenTrial, TrialState
 
 from ..base.files import resolve
+
+# %% ../../nbs/forecasting/study.ipynb #2287ef51
+warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are not drawn here
+
+# %% ../../nbs/forecasting/study.ipynb #0940d06c
+import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 # %% ../../nbs/forecasting/study.ipynb #1f4ec0d9
 def beside(path: Path | str, ending: str) -> Path:
@@ -28,7 +33,6 @@ def beside(path: Path | str, ending: str) -> Path:
 # %% ../../nbs/forecasting/study.ipynb #64705847
 def open_study(name: str, path: Path | str) -> optuna.Study:
     """The Optuna study `name` in the SQLite file `path`, made when it is not there."""
-    warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are not drawn here
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with FileLock(beside(path, ".lock")):  # two processes that made the tables at once would fail
         return optuna.create_study(

@@ -6,7 +6,7 @@
 __all__ = ['STUDIED', 'PREDICTION_COLUMNS', 'study_name', 'suggest', 'suggest_one', 'starting_values', 'fold_rows',
            'usable_folds', 'trial_loss', 'tune', 'trials_table', 'what_mattered', 'fit_and_predict']
 
-# %% ../../nbs/forecasting/tuning.ipynb #5e3381cb
+# %% ../../nbs/forecasting/tuning.ipynb #0dc3f39e
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pandas as pd
 
 from ..base.names import KEYS, DataError
@@ -23,6 +22,9 @@ from ..base.tables import content_hash, plain
 from .forecaster import PREPARATION, Forecaster, make_forecaster
 from .metrics import relative_loss
 from .study import open_study, run_trials
+
+# %% ../../nbs/forecasting/tuning.ipynb #c8e2dabf
+import optuna  # after study, which keeps its progress bars quiet
 
 # %% ../../nbs/forecasting/tuning.ipynb #0eaeddf9
 STUDIED = ("estimator", "parameters", "encoding", "preparation", "search_space")
