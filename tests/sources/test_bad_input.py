@@ -224,7 +224,7 @@ def test_an_upstream_version_that_is_not_there_or_not_whole(data):
 
 @pytest.fixture
 def locked(published, tmp_path):
-    """A copy of the project whose `data/` is read-only, and how to run a command there as one whom this stops."""
+    """A copy of the project whose `data/` is read-only, and how to run a command there as one it stops."""
     project = copy_project(tmp_path / "project")
     (project / "data/v0.parquet").write_bytes(OLD)
     published.to_csv(project / "good.csv", index=False)

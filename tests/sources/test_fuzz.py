@@ -1,9 +1,9 @@
 """Damaged files: each gives the right table, or an error that names the place and the remedy.
 
-A case takes a small file in the published shape, damages it once or twice by a drawn mutation, and reads it as
-the pipeline does, from the bytes to v1. A mutation knows what it did: either what the rows now say (`RIGHT`), or
-that nothing may come out (`REFUSED`, with the words that name the place), or that both will do (`EITHER`).
-The rows are judged by a reader of their own below, which shares no code with the project's.
+A case takes a small file in the published shape, damages it once or twice by a drawn mutation, and reads it
+as the pipeline does, from the bytes to v1. A mutation knows what it did: either what the rows now say
+(`RIGHT`), or that nothing may come out (`REFUSED`, with the words that name the place), or that both will do
+(`EITHER`). The rows are judged by a reader of their own below, which shares no code with the project's.
 
     python tests/sources/test_fuzz.py 3000 1000     # so many cases, from this seed on
 """

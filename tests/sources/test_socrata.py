@@ -65,7 +65,7 @@ def cost_rows(n):
 class Service:
     """A dataset behind HTTP.
 
-    `faults` holds what goes wrong: a function of (service, handler, query) that returns True when it answered.
+    `faults` holds what goes wrong: a function of (service, handler, query), True when it answered.
     """
 
     def __init__(self, rows):
@@ -453,9 +453,9 @@ def test_a_count_that_is_none(service, source, count):
 
 def test_a_number_where_text_was_expected_keeps_its_digits(service, source):
     sent = (
-        b'[{"year": 2016, "pfi": 4, "apr_drg_code": 194, "apr_severity_of_illness_code": 1, "discharges": 2.0, '
-        b'"mean_charge": 8375.410, "median_charge": 12345678901234567890.12, "mean_cost": null, '
-        b'"median_cost": 0.1}]'
+        b'[{"year": 2016, "pfi": 4, "apr_drg_code": 194, "apr_severity_of_illness_code": 1, '
+        b'"discharges": 2.0, "mean_charge": 8375.410, "median_charge": 12345678901234567890.12, '
+        b'"mean_cost": null, "median_cost": 0.1}]'
     )
     service.rows = cost_rows(1)
     service.faults = [body(sent)]

@@ -269,7 +269,7 @@ def test_marginals_and_correlations_stand_beside_real_ones(cells, calibration):
         "Medicare 2011-2019",
     }
     real = table[table["known_from"] != "published"].set_index("statistic")
-    # Closer than the tolerance for a tenth: correlations, and how a cell's change shrinks with its discharges.
+    # Closer than the tolerance for a tenth: correlations, and how a cell's change shrinks with its size.
     assert (real.loc[real.index.str.startswith("correlation of log charge"), "ratio"] - 1).abs().max() < 0.035
     assert (
         real.loc[real.index.str.startswith("correlation of log discharges"), "ratio"] - 1
