@@ -137,8 +137,8 @@ def draw_all(frame, columns, years, index, source, tmp_path):
 
 def test_quirks_of_five_rows():
     frame = as_canonical(FIVE, SPARCS)
-    found = find_quirks(FIVE, frame, SPARCS).set_index("finding")["count"].to_dict()
-    assert found == {
+    quirks = find_quirks(FIVE, frame, SPARCS).set_index("finding")["count"].to_dict()
+    assert quirks == {
         "key (year, facility, DRG, severity) on more than one row": 2,
         "severity 0: not graded": 1,
         "thousands comma in facility_id": 1,
@@ -275,9 +275,9 @@ def test_the_real_medicare_panel(tmp_path):
         2017: False,
         2019: False,
     }
-    found = find_quirks(raw, frame, MEDICARE).set_index("finding")
-    assert found.loc["discharges is unknown for a whole year", "example"] == "2013"
-    assert 0.004 < found.loc["mean payment above mean charge", "share"] < 0.026
+    quirks = find_quirks(raw, frame, MEDICARE).set_index("finding")
+    assert quirks.loc["discharges is unknown for a whole year", "example"] == "2013"
+    assert 0.004 < quirks.loc["mean payment above mean charge", "share"] < 0.026
     titles = draw_all(frame, columns, years, index, MEDICARE, tmp_path)
     assert "2017 covers only 58 hospitals" in titles[0]
     write_json(profile, tmp_path / "a.json")

@@ -269,7 +269,7 @@ def test_marginals_and_correlations_stand_beside_real_ones(cells, calibration):
         "Medicare 2011-2019",
     }
     real = table[table["known_from"] != "published"].set_index("statistic")
-    # Held closer than the tolerance for a tenth: correlations, and how the change of a cell shrinks with its discharges.
+    # Closer than the tolerance for a tenth: correlations, and how a cell's change shrinks with its size.
     assert (real.loc[real.index.str.startswith("correlation of log charge"), "ratio"] - 1).abs().max() < 0.035
     assert (
         real.loc[real.index.str.startswith("correlation of log discharges"), "ratio"] - 1
@@ -322,8 +322,9 @@ def test_memory_is_flat_in_scale():
         from drg_lib.sources.synthetic import generate_batches, load_calibration
         tables.ROW_GROUP = 20_000
         with tempfile.TemporaryDirectory() as folder:
-            made = tables.write_described(generate_batches(load_calibration() | eval(sys.argv[2]), float(sys.argv[1]), 1, 2025), Path(folder, "v0.parquet"))
-        print(made["rows"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"""
+            batches = generate_batches(load_calibration() | eval(sys.argv[2]), float(sys.argv[1]), 1, 2025)
+            described = tables.write_described(batches, Path(folder, "v0.parquet"))
+        print(described["rows"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"""
     (rows, low), (more, high) = (
         map(
             float,
