@@ -34,7 +34,7 @@ def read_findings(data_dir: Path | str) -> pd.DataFrame | None:
     tables = [read_parquet(paths[version]) for version in ordered(filter(is_version, paths))]
     return pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True) if tables else None
 
-# %% ../nbs/7_documentation.ipynb #5145c7a3
+# %% ../nbs/7_documentation.ipynb #9857e3c7
 def plain_figures(scraps: dict[str, Any], most: int = 6) -> str:
     """The plain scraps of a report in one line: numbers and short words, tables and long texts left out."""
     figures = {}
@@ -45,7 +45,7 @@ def plain_figures(scraps: dict[str, Any], most: int = 6) -> str:
             figures[name] = str(value) if name.endswith("year") else f"{value:,}"
         elif isinstance(value, float):
             figures[name] = f"{value:,.4g}"
-    for name in ("sha256", "mlflow_run_id", "key_figure"):
+    for name in ("sha256", "mlflow_run_id", "key_figure", "made_from"):
         figures.pop(name, None)
     return ", ".join([f"{name} {text}" for name, text in figures.items() if 0 < len(text) <= 40][:most])
 

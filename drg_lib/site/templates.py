@@ -57,7 +57,7 @@ def on_dark(rgb: str, least: float = 150) -> str:
     parts = [int(rgb[i : i + 2], 16) for i in (1, 3, 5)]
     return "#" + "".join(f"{round(part + (255 - part) * share):02x}" for part in parts)
 
-# %% ../../nbs/site/templates.ipynb #278444b8
+# %% ../../nbs/site/templates.ipynb #c7cda0b8
 def markdown_table(frame: pd.DataFrame, formats: dict[str, Callable[[Any], str]] | None = None) -> Markup:
     """A DataFrame as a Markdown table: columns named in words, a missing value a dash.
 
@@ -67,7 +67,9 @@ def markdown_table(frame: pd.DataFrame, formats: dict[str, Callable[[Any], str]]
     def cells(column: pd.Series) -> list[Markup]:
         how = (formats or {}).get(column.name) or format_of(str(column.name)) or str
         write = how.format if isinstance(how, str) else how
-        texts = [value if isinstance(value, str) else write(value) for value in column.fillna("–")]
+        texts = [
+            value if isinstance(value, str) else write(value) for value in column.astype(object).fillna("–")
+        ]
         return list(map(escaped, texts))
 
     table = pd.DataFrame({escaped(words(str(name))): cells(frame[name]) for name in frame})

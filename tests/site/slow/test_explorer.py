@@ -577,7 +577,7 @@ def test_synthetic_data_say_so(tmp_path, data, opened):
 
 
 def test_the_real_panel(medicare_build, tmp_path, opened):
-    "What Medicare's panel lacks is not shown: no cost, no discharges in 2013; a forecast after three years is."
+    "What Medicare's panel lacks is not shown: no cost, no discharges in 2013. It looks three years ahead"
     made = build_explorer(medicare_build / "data", tmp_path / "explorer")
     forecast, page = pd.read_parquet(medicare_build / "data" / "forecast.parquet"), opened(base=made.as_uri())
     assert "cost" not in said(page, "#result").lower() and page.locator(".synthetic").count() == 0
