@@ -40,10 +40,6 @@ def find_all(
     DataFrame
         As `check_table` returns it, with rows set aside as severity "aside", one row a version and reason.
 
-    Raises
-    ------
-    DataError
-        When the header cannot be mapped, so that there is nothing to look at.
     """
     limits = thresholds_of(thresholds)
     published = check_table(raw, "v0", source, limits, set_aside=set_aside)

@@ -84,8 +84,6 @@ def match_columns(
         Column names as published, in any order.
     columns, optional : dict of list of str
         Needed columns, and those that may be absent. The canonical name itself is always accepted.
-    where : str
-        The file, for messages.
 
     Returns
     -------
@@ -99,10 +97,8 @@ def match_columns(
     """
     names = [str(name) for name in header]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(
-            f"{where}: the header names {_quoted(twice)} more than once. "
-            "Remedy: keep one column of each name."
-        )
+        message = f"{where}: the header names {_quoted(twice)} more than once."
+        raise DataError(f"{message} Remedy: keep one column of each name.")
     matched, missing = {}, {}
     for canonical, accepted in _accepted({**columns, **(optional or {})}).items():
         published = _published_name(names, canonical, accepted, where)
