@@ -20,7 +20,7 @@ import yaml
 from .base.files import project_root
 from .base.names import KEYS, SEVERITY, DataError, match_columns
 from .reporting.style import COLORS, WIDTH, dollars, message, percent, picture, thousands, words
-from .versions.chain import PIPELINE_DATA, VERSION
+from .versions.chain import PIPELINE_DATA
 from .versions.lineage import config_text
 from .versions.store import load_sidecar, load_version
 
@@ -38,7 +38,7 @@ def split_name(name):
     tuple
         `(version, commit or None)`.
     """
-    match = re.fullmatch(rf"({VERSION})(?:@(\S+))?", str(name).strip())
+    match = re.fullmatch(r"(v\d+)(?:@(\S+))?", str(name).strip())
     if not match:
         raise DataError(
             f"'{name}' names no data version. Remedy: give vN, or vN@COMMIT with a git commit, tag or branch, as in v12@HEAD~1."

@@ -31,8 +31,10 @@ def todo(what, command):
 # %% ../nbs/7_documentation.ipynb #7df7f787
 def read_findings(data_dir):
     """What the checks of all versions report, from `data/vN/findings.parquet`, in the order of the versions; None where no version was checked."""
-    paths = {p.parent.name: p for p in resolve(data_dir).glob("v*/findings.parquet")}
-    found = [paths[version] for version in ordered(filter(is_version, paths))]
+    found = sorted(
+        (p for p in resolve(data_dir).glob("v*/findings.parquet") if re.fullmatch(r"v\d+", p.parent.name)),
+        key=lambda p: int(p.parent.name[1:]),
+    )
     held = [f for f in map(read_parquet, found) if len(f)]
     return pd.concat(held, ignore_index=True) if held else read_parquet(found[0]) if found else None
 

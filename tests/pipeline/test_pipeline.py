@@ -118,10 +118,10 @@ def test_an_edit_of_a_model_reruns_only_what_it_feeds(built):
 
 def test_a_change_of_the_lag_config_reruns_v10_and_later_only(built):
     project = built
-    path = project / "configs/transformation/create_lag_features.yaml"
+    path = project / "configs/data_versions/v10.yaml"
     before = path.read_text()
-    columns = yaml.safe_load(before)["columns"]
-    edit(path, columns=[*columns[:-1]])
+    step = yaml.safe_load(before)["transformation"]
+    edit(path, transformation=step | dict(columns=step["columns"][:-1]))
     done = run(project, "dvc", "repro", "transformation@v12")
     assert set(ran(done.stdout)) == {"transformation@v10", "transformation@v11", "transformation@v12"}
     path.write_text(before)
