@@ -597,14 +597,15 @@ OPTIONS = {
     "so that DVC fetches or rebuilds them",
 }
 
-# %% ../../nbs/versions/lineage.ipynb #0c12c4cf
+# %% ../../nbs/versions/lineage.ipynb #aef8d06d
 def parser() -> argparse.ArgumentParser:
     """The arguments of `drg-lineage`."""
     arguments = argparse.ArgumentParser(
         prog="drg-lineage",
-        description="Print the lineage of the data versions: step, rows, columns, size, hash, parent, config.",
-        epilog="Exit status: 0 all is well; 1 no version is there, the rows do not add up, or a file is damaged; "
-        "2 wrong arguments.",
+        description="Print the lineage of the data versions: "
+        "step, rows, columns, size, hash, parent, config.",
+        epilog="Exit status: 0 all is well; "
+        "1 no version is there, the rows do not add up, or a file is damaged; 2 wrong arguments.",
     )
     arguments.add_argument(
         "--data",

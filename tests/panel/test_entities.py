@@ -9,9 +9,9 @@ from drg_lib.base.names import DESCRIPTIONS, KEYS, SEVERITY, DataError
 from drg_lib.cleaning.drop_description_columns import NAMES, drop_description_columns
 from drg_lib.cleaning.sanitize_column_names import sanitize_column_names
 from drg_lib.panel.entities import apply_crosswalk, crosswalk_rows, label_key
+from drg_lib.panel.oddities import entities
 from drg_lib.pipeline.config import as_dict, compose
 from drg_lib.sources.synthetic import generate, load_calibration
-from drg_lib.versions.checks import entities
 from drg_lib.versions.rules import thresholds_of
 from drg_lib.versions.step import write_checked
 
