@@ -9,6 +9,7 @@ __all__ = ['MISSING', 'DataSource', 'DataVersion', 'Crosswalk', 'Checks', 'Targe
 
 # %% ../../nbs/pipeline/config.ipynb #1b58c2f0
 import re
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -319,7 +320,8 @@ def stage_lines(root: Path | None = None) -> str:
             sentence = f"Data versions {', '.join(versions)}, one notebook each."
         else:
             sentence = title_and_sentence(notebook)[1] if notebook.is_file() else ""
-        lines.append(f"  {section['name']:<15} {sentence}")
+        head = f"  {section['name']:<15} "
+        lines += textwrap.wrap(head + sentence, 110, subsequent_indent=" " * len(head))
     return "\n".join(lines)
 
 # %% ../../nbs/pipeline/config.ipynb #7f3e69cc

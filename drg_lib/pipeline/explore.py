@@ -174,7 +174,7 @@ def apply_step(
     return (table, None, beside) if isinstance(beside, dict) else (table, beside, None)
 
 # %% ../../nbs/pipeline/explore.ipynb #cc2b9043
-def build_versions(version: str, data_dir: str = EXPLORE_DATA) -> None:
+def build_versions(version: str, data_dir: Path | str = EXPLORE_DATA) -> None:
     """Make `version` and its ancestors in `data_dir` from the small synthetic source."""
     source = quick_source()
     frame = read_source(source)
@@ -190,14 +190,14 @@ def build_versions(version: str, data_dir: str = EXPLORE_DATA) -> None:
             break
 
 # %% ../../nbs/pipeline/explore.ipynb #12d0e433
-def ensure_version(version: str, data_dir: str) -> Path | str:
+def ensure_version(version: str, data_dir: Path | str) -> Path | str:
     """The folder that holds `version`: see `find_version`; in `data/explore` a missing one is made."""
     if find_version(version, data_dir) is None and is_explore(data_dir):
         build_versions(version, data_dir)
     return find_version(version, data_dir) or data_dir
 
 # %% ../../nbs/pipeline/explore.ipynb #39d99018
-def load_or_build(version: str, data_dir: str) -> pd.DataFrame:
+def load_or_build(version: str, data_dir: Path | str) -> pd.DataFrame:
     """The table of `version`, made small when it is missing in `data/explore`."""
     return load_version(version, ensure_version(version, data_dir))
 

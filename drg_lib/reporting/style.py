@@ -130,8 +130,8 @@ def style(**changes: Any) -> ExitStack:
     """
     import matplotlib
 
-    names = {name.replace(".", "_"): name for name in matplotlib.rcParams}
-    settings = {**STYLE, **{names[name]: value for name, value in changes.items()}}
+    names: dict[str, Any] = {str(name).replace(".", "_"): name for name in matplotlib.rcParams}
+    settings = STYLE | {names[name]: value for name, value in changes.items()}
     before = {name: matplotlib.rcParams[name] for name in settings}
     matplotlib.rcParams.update(settings)
     restore = ExitStack()
