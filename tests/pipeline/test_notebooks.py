@@ -57,7 +57,7 @@ def short_methods(body):
     if len(body) != 1 or not isinstance(body[0], ast.ClassDef):
         return False
     return all(
-        node.end_lineno - node.lineno < 25 for node in body[0].body if isinstance(node, ast.FunctionDef)
+        node.end_lineno - node.lineno < 30 for node in body[0].body if isinstance(node, ast.FunctionDef)
     )
 
 
