@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['BOUNDS', 'PAIR', 'NUMBERS', 'wording', 'shown_series', 'rounded', 'listed_numbers', 'mixed_case', 'pair_table',
-           'pair_numbers', 'history', 'forecast_columns', 'read_forecast', 'first_pair', 'build_explorer',
-           'explorer_files', 'read_panel', 'about_forecast', 'build_name', 'about_source', 'names_of', 'drg_contents',
-           'latest', 'script']
+           'history', 'forecast_columns', 'read_forecast', 'first_pair', 'build_explorer', 'explorer_files',
+           'read_panel', 'about_forecast', 'build_name', 'about_source', 'names_of', 'drg_contents', 'latest', 'script']
 
 # %% ../../nbs/site/explorer.ipynb #42d2274b
 import functools
@@ -103,12 +102,7 @@ def pair_table(values: pd.DataFrame, forecast: pd.DataFrame) -> pd.DataFrame:
     """Every pair of the history or the forecast: apr_drg_code and facility_id, sorted, no pair twice."""
     return pd.concat([values[PAIR], forecast[PAIR]]).drop_duplicates().sort_values(PAIR, ignore_index=True)
 
-# %% ../../nbs/site/explorer.ipynb #cac6a6c8
-def pair_numbers(frame: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
-    """The row of `pairs` that each row of `frame` belongs to."""
-    return pd.MultiIndex.from_frame(pairs[PAIR]).get_indexer(pd.MultiIndex.from_frame(frame[PAIR]))
-
-# %% ../../nbs/site/explorer.ipynb #4b35f7e5
+# %% ../../nbs/site/explorer.ipynb #0b7645a2
 def history(
     values: pd.DataFrame, pairs: pd.DataFrame, years: list[int], columns: list[str]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -122,30 +116,25 @@ def history(
     if values.duplicated(KEYS).any():
         twice = values.loc[values.duplicated(KEYS), KEYS].iloc[0].to_dict()
         raise DataError(f"v9 holds {twice} twice. Remedy: run `dvc repro` from v6 on.")
-    place = pair_numbers(values, pairs), np.searchsorted(years, values["year"])
-    matrices = {column: np.full((len(pairs), len(years)), np.nan) for column in columns}
-    for column, matrix in matrices.items():
-        matrix[place] = values[column].to_numpy("float64")
-    seen = np.zeros((len(pairs), len(years)), dtype=bool)
-    seen[place] = True
-    return matrices, seen
+    wide = values[[*KEYS, *columns]].assign(seen=1.0).pivot(index=PAIR, columns="year")
+    wide = wide.reindex(pd.MultiIndex.from_frame(pairs))
+    matrices = {name: wide[name].reindex(columns=years).to_numpy("float64") for name in [*columns, "seen"]}
+    return matrices, matrices.pop("seen") == 1
 
-# %% ../../nbs/site/explorer.ipynb #73d367ed
+# %% ../../nbs/site/explorer.ipynb #e4d41dc8
 def forecast_columns(forecast: pd.DataFrame, pairs: pd.DataFrame, target: str) -> dict[str, np.ndarray]:
     """One target's forecast as arrays on the rows of `pairs`, NaN where there is none.
 
     Methods and models are the number of each among the sorted ones of the forecast.
     """
-    rows = forecast[forecast["target"] == target]
-    numbers = {name: rows[name].astype("Float64").to_numpy("float64", na_value=np.nan) for name in NUMBERS}
+    rows = forecast[forecast["target"] == target].set_index(PAIR).reindex(pd.MultiIndex.from_frame(pairs))
+    columns = {name: rows[name].astype("Float64").to_numpy("float64", na_value=np.nan) for name in NUMBERS}
     for name in ("method", "model"):
-        numbers[name] = np.searchsorted(sorted(forecast[name].unique()), rows[name])
-    columns = {name: np.full(len(pairs), np.nan) for name in numbers}
-    for name, column in columns.items():
-        column[pair_numbers(rows, pairs)] = numbers[name]
+        number = {text: place for place, text in enumerate(sorted(forecast[name].unique()))}
+        columns[name] = rows[name].map(number).to_numpy("float64")
     return columns
 
-# %% ../../nbs/site/explorer.ipynb #6a110bcc
+# %% ../../nbs/site/explorer.ipynb #9b5977f5
 def read_forecast(data_dir: Path | str = PIPELINE_DATA) -> tuple[pd.DataFrame, list[Record]]:
     """The forecast, and its targets: name, column, label, unit, year (the year forecast).
 
@@ -175,13 +164,13 @@ def read_forecast(data_dir: Path | str = PIPELINE_DATA) -> tuple[pd.DataFrame, l
         targets.append(dict(about, year=int(years[0])))
     return forecast, targets
 
-# %% ../../nbs/site/explorer.ipynb #4deb1f3c
+# %% ../../nbs/site/explorer.ipynb #22dae28d
 def first_pair(seen: np.ndarray, discharges: np.ndarray | None, forecasts: np.ndarray) -> int:
     """The number of the pair with the most forecasts, then years, then discharges in a year."""
     busiest = np.nan_to_num(discharges).max(axis=1) if discharges is not None else np.zeros(len(seen))
     return int(np.lexsort((-busiest, -seen.sum(axis=1), -forecasts))[0])
 
-# %% ../../nbs/site/explorer.ipynb #946c5ea0
+# %% ../../nbs/site/explorer.ipynb #1924c28f
 def build_explorer(
     data_dir: Path | str = PIPELINE_DATA, out_dir: Path | str = "build/explorer", home: str = "../index.html"
 ) -> Path:
@@ -214,7 +203,7 @@ def build_explorer(
         shutil.rmtree(aside, ignore_errors=True)
     return out / "index.html"
 
-# %% ../../nbs/site/explorer.ipynb #e78aeca0
+# %% ../../nbs/site/explorer.ipynb #e493d1e4
 def explorer_files(data_dir: Path | str, home: str) -> Iterator[tuple[str, str]]:
     """Names and texts of all files of the explorer, one after the other."""
     panel = read_panel(data_dir)
@@ -231,7 +220,7 @@ def explorer_files(data_dir: Path | str, home: str) -> Iterator[tuple[str, str]]
         yield f"data/drg-{number}.js", script(f"drg-{number}", content)
     yield "data/all.js", script("all", latest(panel))
 
-# %% ../../nbs/site/explorer.ipynb #503496b0
+# %% ../../nbs/site/explorer.ipynb #64eb1e0f
 def read_panel(data_dir: Path | str) -> Record:
     """History and forecast as arrays, by pair and by series, and the index of what there is."""
     (forecast, targets), values = read_forecast(data_dir), load_version("v9", data_dir)
@@ -261,7 +250,7 @@ def read_panel(data_dir: Path | str) -> Record:
     panel["index"]["start"] = [int(hospitals[first]), int(np.searchsorted(starts, first, side="right") - 1)]
     return panel
 
-# %% ../../nbs/site/explorer.ipynb #f8988f17
+# %% ../../nbs/site/explorer.ipynb #40c7d9cc
 def about_forecast(forecast: pd.DataFrame, targets: list[Record], keys: list[str]) -> Record:
     """The targets, each with the number of its series, and the methods and models of the forecast."""
     return dict(
@@ -270,7 +259,7 @@ def about_forecast(forecast: pd.DataFrame, targets: list[Record], keys: list[str
         models={model: words(model) for model in sorted(forecast["model"].unique())},
     )
 
-# %% ../../nbs/site/explorer.ipynb #8ea5dc88
+# %% ../../nbs/site/explorer.ipynb #274fa6db
 def build_name(values: pd.DataFrame, forecast: pd.DataFrame) -> str:
     """A short hash of data and page: a new one makes browsers read anew."""
     pages = sorted((project_root() / "docs" / "explorer").iterdir())
@@ -281,7 +270,7 @@ def build_name(values: pd.DataFrame, forecast: pd.DataFrame) -> str:
     ]
     return content_hash(pd.DataFrame({"made_from": parts}))[:12]
 
-# %% ../../nbs/site/explorer.ipynb #2b319788
+# %% ../../nbs/site/explorer.ipynb #68d24b43
 def about_source(data_dir: Path | str) -> Record:
     """Title, synthetic and note of the source."""
     source, config = (
@@ -291,7 +280,7 @@ def about_source(data_dir: Path | str) -> Record:
     title, synthetic = source.get("title") or "", bool(source.get("synthetic"))
     return dict(title=title, synthetic=synthetic, note=config.get("note") or "")
 
-# %% ../../nbs/site/explorer.ipynb #48b9f966
+# %% ../../nbs/site/explorer.ipynb #5b532088
 def names_of(
     ids: np.ndarray, key: str, label: str, lookup: str, data_dir: Path | str
 ) -> dict[str, list[str]]:
@@ -304,7 +293,7 @@ def names_of(
     }
     return dict(ids=ids.tolist(), names=texts[label]) | ({"places": texts["city"]} if "city" in texts else {})
 
-# %% ../../nbs/site/explorer.ipynb #29c32142
+# %% ../../nbs/site/explorer.ipynb #d3ff0ff5
 def drg_contents(panel: Record) -> Iterator[Record]:
     """Each DRG's file: its hospitals with all their years and forecasts."""
     values = [listed_numbers(matrix) for matrix in panel["matrices"].values()]
@@ -323,7 +312,7 @@ def drg_contents(panel: Record) -> Iterator[Record]:
             },
         )
 
-# %% ../../nbs/site/explorer.ipynb #96b0ba78
+# %% ../../nbs/site/explorer.ipynb #ce8d6d13
 def latest(panel: Record) -> Record:
     """Each pair's last year and its forecast, for the table of all pairs."""
     seen, parts = panel["seen"], ("prediction", "lower_80", "upper_80", "last_value", "method")
@@ -340,7 +329,7 @@ def latest(panel: Record) -> Record:
         },
     )
 
-# %% ../../nbs/site/explorer.ipynb #3c11ee34
+# %% ../../nbs/site/explorer.ipynb #a34f76d5
 def script(name: str, content: Any) -> str:
     """Data as a script; in ASCII, so that no browser can read it in a wrong encoding."""
     return (

@@ -197,14 +197,10 @@ def in_words(value: Any) -> str:
         else str(value)
     )
 
-# %% ../../nbs/site/pages.ipynb #3f0ce834
+# %% ../../nbs/site/pages.ipynb #9682f034
 def in_table(value: Record) -> str:
     """A dict as an HTML table of two columns."""
-    rows = "".join(
-        f'<tr><th scope="row">{html.escape(str(key))}</th><td>{html.escape(in_words(inner))}</td></tr>'
-        for key, inner in value.items()
-    )
-    return scrolling(f'<table class="dataframe"><tbody>{rows}</tbody></table>')
+    return scrolling(render("dict.html.j2", rows={key: in_words(inner) for key, inner in value.items()}))
 
 # %% ../../nbs/site/pages.ipynb #4312acf4
 def words_of(output: Record) -> str:

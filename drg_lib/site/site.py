@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HOME', 'siblings', 'small', 'thumbnail', 'write_reports', 'read_sections', 'models_page', 'stage_label',
-           'lineage_page', 'card_page', 'home_pictures', 'home_page', 'sentence_of', 'rooms', 'write_api', 'stage_site',
-           'build_site', 'run_sphinx', 'serve', 'options', 'main']
+           'lineage_page', 'card_page', 'home_pictures', 'home_page', 'rooms', 'write_api', 'stage_site', 'build_site',
+           'serve', 'main']
 
 # %% ../../nbs/site/site.ipynb #5e1fbaa1
 import argparse
@@ -172,12 +172,7 @@ def home_page(project: Project, folder: Path, explorer: bool = False) -> str:
         explorer=explorer,
     )
 
-# %% ../../nbs/site/site.ipynb #8982c3f8
-def sentence_of(module: Path) -> str:
-    """The first line of a module's docstring, which is the sentence under its notebook's title."""
-    return (ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or "").split("\n")[0]
-
-# %% ../../nbs/site/site.ipynb #73c1fe19
+# %% ../../nbs/site/site.ipynb #95f96d98
 def rooms(root: Path) -> list[Record]:
     """The rooms of drg_lib in the order of docs/rooms.yaml: title, meaning, modules (name and sentence)."""
     import yaml  # only where the site is built
@@ -194,14 +189,14 @@ def rooms(root: Path) -> list[Record]:
         names = [name for name in about["modules"] if name in names] + [
             n for n in names if n not in about["modules"]
         ]
-        paths = [folders[room] / f"{name}.py" for name in names]
-        modules = {
-            ".".join(path.relative_to(root).with_suffix("").parts): sentence_of(path) for path in paths
-        }
+        modules = {}
+        for path in (folders[room] / f"{name}.py" for name in names):
+            docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            modules[".".join(path.relative_to(root).with_suffix("").parts)] = docstring.split("\n")[0]
         groups.append(dict(title=room.capitalize(), meaning=about["meaning"], modules=modules))
     return [group for group in groups if group["modules"]]
 
-# %% ../../nbs/site/site.ipynb #231b7f0e
+# %% ../../nbs/site/site.ipynb #d0599b81
 def write_api(root: Path, staged: Path) -> None:
     """Write the index of the API reference and a page a module."""
     folder, groups = staged / "api", rooms(root)
@@ -210,7 +205,7 @@ def write_api(root: Path, staged: Path) -> None:
     for name in (name for group in groups for name in group["modules"]):
         (folder / f"{name}.md").write_text(render("api_module.md.j2", name=name), encoding="utf-8")
 
-# %% ../../nbs/site/site.ipynb #97725581
+# %% ../../nbs/site/site.ipynb #148702ae
 def stage_site(root: Path | str, staged: Path) -> list[str]:
     """Write what Sphinx renders into `staged`, which is replaced; what could not be made, with the remedy."""
     root, missing = Path(root), []
@@ -240,7 +235,7 @@ def stage_site(root: Path | str, staged: Path) -> list[str]:
     (staged / "site.json").write_text(json.dumps(dict(explorer=explorer)), encoding="utf-8")
     return missing
 
-# %% ../../nbs/site/site.ipynb #ba11fa11
+# %% ../../nbs/site/site.ipynb #673d20d8
 def build_site(
     root: Path | None = None, out: Path | None = None, strict: bool = False
 ) -> tuple[Path, list[str]]:
@@ -260,16 +255,17 @@ def build_site(
     out, staged = Path(out or root / "build" / "site"), root / "build" / "docs"
     missing = stage_site(root, staged)
     shutil.rmtree(out, ignore_errors=True)
-    run_sphinx(root, staged, out, ["-W", "--keep-going"] if strict else [])
-    return out / "index.html", missing
-
-# %% ../../nbs/site/site.ipynb #458af07e
-def run_sphinx(root: Path, staged: Path, out: Path, options: list[str]) -> None:
-    """Let Sphinx render `staged` into `out`; DataError when it fails."""
-    command = [sys.executable, "-m", "sphinx", "-q", "-j", "auto", "-d", str(root / "build" / "doctrees")]
+    options = [
+        "-q",
+        "-j",
+        "auto",
+        "-d",
+        str(root / "build" / "doctrees"),
+        *["-W", "--keep-going"][: 2 * strict],
+    ]
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [*command, *options, str(staged), str(out)],
+        [sys.executable, "-m", "sphinx", *options, str(staged), str(out)],
         env={**os.environ, "DRG_LIB_ROOT": str(root), "PYTHONPATH": path},
     )
     if done.returncode:
@@ -277,8 +273,9 @@ def run_sphinx(root: Path, staged: Path, out: Path, options: list[str]) -> None:
             "the site could not be built; Sphinx says why above. Remedy: mend the page that it names; "
             "`pip show sphinx` tells whether the development packages are there."
         )
+    return out / "index.html", missing
 
-# %% ../../nbs/site/site.ipynb #601e7f91
+# %% ../../nbs/site/site.ipynb #1ec92754
 def serve(folder: Path | str, port: int = 8000) -> None:
     """Serve the built site to this machine until Ctrl-C, at a free port where `port` is taken."""
     import webbrowser  # only when the site is shown
@@ -301,24 +298,18 @@ def serve(folder: Path | str, port: int = 8000) -> None:
     finally:
         server.server_close()
 
-# %% ../../nbs/site/site.ipynb #3b4969f3
-def options() -> argparse.ArgumentParser:
-    """The options of `drg-docs`."""
-    parser = argparse.ArgumentParser(
-        prog="drg-docs", description="Build the site from docs/, runs/ and results/ into build/site, offline."
-    )
+# %% ../../nbs/site/site.ipynb #69e5dc1c
+def main(arguments: list[str] | None = None) -> None:
+    """`drg-docs`: build the site, and show it when a person is at the terminal."""
+    about = "Build the site from docs/, runs/ and results/ into build/site, offline."
+    parser = argparse.ArgumentParser(prog="drg-docs", description=about)
     served = "serve it on this machine afterwards; by default when run from a terminal"
-    parser.add_argument("--serve", action=argparse.BooleanOptionalAction, default=None, help=served)
+    parser.add_argument("--serve", action=argparse.BooleanOptionalAction, help=served)
     parser.add_argument(
         "--port", type=int, default=8000, help="the port, or a free one where it is taken (8000)"
     )
     parser.add_argument("--strict", action="store_true", help="fail on any warning, as the CI workflow does")
-    return parser
-
-# %% ../../nbs/site/site.ipynb #f50f3571
-def main(arguments: list[str] | None = None) -> None:
-    """`drg-docs`: build the site, and show it when a person is at the terminal."""
-    given = options().parse_args(arguments)
+    given = parser.parse_args(arguments)
     try:
         page, missing = build_site(strict=given.strict)
         for line in missing:
