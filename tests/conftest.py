@@ -4,12 +4,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import CodeType, FunctionType
 
 import pytest
 import yaml
 from filelock import FileLock
+
+# Threads that wait for one another sleep: beside a second test process they would spin for nothing.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRACTS = ROOT.parent / "shared" / "data"
@@ -50,7 +54,8 @@ def extract(name: str) -> Path:
 
 def environment(project: Path) -> dict[str, str]:
     """The environment in which a copy of the project runs its own code."""
-    env = {k: v for k, v in os.environ.items() if k not in ("DRG_LIB_ROOT", "PYTHONPATH")}
+    ours = ("DRG_LIB_ROOT", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    env = {k: v for k, v in os.environ.items() if k not in ours}
     return env | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}",
         "PYTHONPATH": str(project),
@@ -130,6 +135,7 @@ def commit(project: Path, message: str, *first: str) -> None:
 
 
 BUILDS = {"synthetic_build", "medicare_build"}
+TESTS = Path(__file__).parent
 
 # Files that build something or take long, the longest first: no process waits for another's build or stays
 # alone at the end. The two builds begin side by side.
@@ -145,9 +151,36 @@ FIRST = [
 ]
 
 
+def names_in(code: CodeType) -> Iterator[str]:
+    """The global and attribute names that a function uses, those of functions inside it included."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from names_in(constant)
+
+
+def starts_a_program(function: Callable, seen: set[Callable]) -> bool:
+    """Whether a function, or one of the tests' own that it calls, starts another program or a kernel."""
+    seen.add(function)
+    used = [function.__globals__.get(name) for name in names_in(function.__code__)]
+    if any(value is subprocess or getattr(value, "__name__", "") == "NotebookClient" for value in used):
+        return True
+    own = [
+        v for v in used if isinstance(v, FunctionType) and Path(v.__code__.co_filename).is_relative_to(TESTS)
+    ]
+    return any(value not in seen and starts_a_program(value, seen) for value in own)
+
+
 def is_slow(item: pytest.Item) -> bool:
-    """Whether a test stands in a folder `slow` or takes a build."""
-    return "slow" in item.path.parts or bool(BUILDS & set(getattr(item, "fixturenames", ())))
+    """Whether a test stands in a folder `slow`, takes a build or starts a program, also by a fixture."""
+    if "slow" in item.path.parts or BUILDS & set(item.fixturenames):
+        return True
+    fixtures = [f.func for found in item._fixtureinfo.name2fixturedefs.values() for f in found]
+    return any(
+        starts_a_program(function, set())
+        for function in (item.function, *fixtures)
+        if isinstance(function, FunctionType) and Path(function.__code__.co_filename).is_relative_to(TESTS)
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -46,6 +46,13 @@ def partition():
     return assemble(features, values, COST, 2, 3)
 
 
+@pytest.fixture(scope="module")
+def whole(partition, tmp_path_factory):
+    "The finished trials of a study that nothing stopped."
+    path = tmp_path_factory.mktemp("study") / "whole.db"
+    return finished(tune(*partition, model_config("ridge"), path, n_trials=6))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_fits_predicts_and_returns(name, partition, tmp_path):
     table, meta = partition
@@ -145,10 +152,9 @@ def test_first_trial_is_the_config(partition, tmp_path):
     }
 
 
-def test_stopped_study_goes_on_to_the_same_end(partition, tmp_path):
+def test_stopped_study_goes_on_to_the_same_end(whole, partition, tmp_path):
     table, meta = partition
     config = model_config("ridge")
-    whole = tune(table, meta, config, tmp_path / "whole.db", n_trials=6)
 
     class Killed(BaseException):
         pass
@@ -161,19 +167,19 @@ def test_stopped_study_goes_on_to_the_same_end(partition, tmp_path):
         tune(table, meta, config, tmp_path / "part.db", n_trials=6, callbacks=[kill])
     resumed = tune(table, meta, config, tmp_path / "part.db", n_trials=6)
     assert len(finished(resumed)) == 6
-    assert [(t.params, t.value) for t in finished(resumed)] == [(t.params, t.value) for t in finished(whole)]
-    assert resumed.best_params == whole.best_params
+    assert [(t.params, t.value) for t in finished(resumed)] == [(t.params, t.value) for t in whole]
+    completed = [trial for trial in whole if trial.state.name == "COMPLETE"]
+    assert resumed.best_params == min(completed, key=lambda trial: trial.value).params
     assert len(tune(table, meta, config, tmp_path / "part.db", n_trials=6).trials) == 6
 
 
-def test_trial_left_running_is_run_again(partition, tmp_path):
+def test_trial_left_running_is_run_again(whole, partition, tmp_path):
     table, meta = partition
     config = model_config("ridge")
-    whole = tune(table, meta, config, tmp_path / "whole.db", n_trials=4)
     study = tune(table, meta, config, tmp_path / "part.db", n_trials=2)
     study.ask()  # as a process leaves it that is killed in the middle of a trial
     resumed = tune(table, meta, config, tmp_path / "part.db", n_trials=4)
-    assert [t.params for t in finished(resumed)] == [t.params for t in finished(whole)]
+    assert [t.params for t in finished(resumed)] == [t.params for t in whole[:4]]
 
 
 WORKER = """
@@ -203,10 +209,9 @@ def worker(folder, partition, config, n):
     )
 
 
-def test_killed_process_loses_no_finished_trial(partition, tmp_path):
+def test_killed_process_loses_no_finished_trial(whole, partition, tmp_path):
     table, meta = partition
     config = model_config("ridge")
-    whole = tune(table, meta, config, tmp_path / "whole.db", n_trials=6)
     process = worker(tmp_path / "killed", partition, config, 200)
     lines = [process.stdout.readline() for _ in range(4)]
     process.send_signal(signal.SIGKILL)
@@ -214,7 +219,7 @@ def test_killed_process_loses_no_finished_trial(partition, tmp_path):
     assert lines[0] == "ready\n" and len(lines[3]), process.stderr.read()
     resumed = tune(table, meta, config, tmp_path / "killed" / "study.db", n_trials=6)
     done = [(t.params, t.value) for t in finished(resumed)]
-    assert not running(resumed) and done[:6] == [(t.params, t.value) for t in finished(whole)]
+    assert not running(resumed) and done[:6] == [(t.params, t.value) for t in whole]
 
 
 def test_two_processes_share_one_study(partition, tmp_path):

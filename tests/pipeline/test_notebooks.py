@@ -12,6 +12,7 @@ NOTEBOOKS = sorted(
 )
 VERSIONS = [n for n in NOTEBOOKS if re.match(r"v\d+\w*_", n.name)]
 STAGES = [n for n in NOTEBOOKS if re.match(r"\d_|comparison|experiments", n.name)]
+NOTHING_BEFORE = ("0_ingestion.ipynb", "7_documentation.ipynb", "experiments.ipynb")  # read what is there
 EXPORTED = re.compile(r"^#\| *exports?i?\b", re.M)
 MARK = re.compile(r"# ?\||#papermill_|# papermill_")
 
@@ -122,6 +123,19 @@ def test_a_parameter_is_one_typed_line_with_a_comment(notebook):
     for line in lines:
         assert re.match(r"\w+: [\w\[\], |]+ = .+  # \S", line), f"no type or no comment: {line}"
         assert len(line) <= 110, f"{len(line)} columns: {line}"
+
+
+@pytest.mark.parametrize(
+    "notebook", [n for n in [*STAGES, *VERSIONS] if n.name not in NOTHING_BEFORE], ids=str
+)
+def test_a_stage_asks_for_what_it_needs_by_one_hidden_line(notebook):
+    """In JupyterLab on a fresh clone; what the line does is tried by the notebooks that run first of all."""
+    asked = "data_version" if notebook in VERSIONS else f'"{notebook.stem.rpartition("_")[2]}"'
+    lines = [line for cell in cells(notebook, "code") for line in text(cell).splitlines()]
+    (line,) = [line for line in lines if re.match(r"upstream\(", line)]
+    assert line == f"upstream({asked}, globals())"
+    (cell,) = [text(cell) for cell in cells(notebook, "code") if line in text(cell)]
+    assert cell.startswith("#| hide")
 
 
 @pytest.mark.parametrize("notebook", STAGES, ids=str)

@@ -1,6 +1,6 @@
 """Each stage notebook, run top to bottom as JupyterLab would on a clone: its own folder and parameters.
 
-Most run after the ones before them. Three run first of all, on a bare clone: they make what they need.
+Most run after the ones before them. Two run first of all, on a bare clone: they make what they need.
 """
 
 import re
@@ -77,12 +77,10 @@ FIRST_OF_ALL = {
         "data/explore/v9.parquet",
         "data/explore/v10.parquet",
     ],
-    "nbs/5_modeling.ipynb": [
+    "nbs/8_deployment.ipynb": [
         "data/explore/v12.parquet",
         f"data/explore/partitions/{TARGET}.json",
         f"results/explore/models/{TARGET}/ridge/model.json",
-    ],
-    "nbs/8_deployment.ipynb": [
         f"results/explore/evaluation/{TARGET}/champion.json",
         "data/explore/forecast.parquet",
         "data/explore/forecast.csv",
