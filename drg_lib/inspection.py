@@ -252,9 +252,7 @@ def find_all(raw, source, thresholds=None, set_aside=None):
                 [
                     *rows_set_aside("v1", len(raw), aside, thresholds),
                     *entities(
-                        drop_description_columns(tidy, [c for c in tidy if c in DESCRIPTIONS])[1],
-                        thresholds,
-                        "v2",
+                        drop_description_columns(tidy, [c for c in tidy if c in DESCRIPTIONS])[1], thresholds
                     ),
                 ]
             )
