@@ -127,9 +127,9 @@ def no_history(handover: Handover) -> list[dict[str, Any]]:
     )
     return [finding(handover.version, "no history", message, lag, "report", len(frame), len(frame), years)]
 
-# %% ../../nbs/panel/oddities.ipynb #b6d83c12
+# %% ../../nbs/panel/oddities.ipynb #ddd6b425
 def entities(
-    lookups: dict[str, pd.DataFrame], thresholds: dict[str, Any], version: str = ""
+    lookups: dict[str, pd.DataFrame], thresholds: dict[str, Any], version: str = "v2"
 ) -> list[dict[str, Any]]:
     """Findings on ids with several names, names on several ids, and codes that moved.
 
@@ -140,7 +140,7 @@ def entities(
     thresholds : dict
         largest_kept_apart.
     version : str
-        That the findings are of.
+        That the findings are of; the one that made the lookups.
     """
     records = []
     for name, (key, label, _) in NAMES.items():
