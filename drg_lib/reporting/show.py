@@ -8,6 +8,7 @@ __all__ = ['COUNTS', 'SHARES', 'AMOUNTS', 'format_of', 'show_table']
 # %% ../../nbs/reporting/show.ipynb #5d518967
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -49,9 +50,7 @@ def format_of(column: str, unit: str | None = None) -> str | Callable | None:
     return None
 
 # %% ../../nbs/reporting/show.ipynb #4716b36f
-def show_table(
-    table: pd.DataFrame, unit: str | None = None, formats: dict[str, str | Callable] | None = None
-) -> Styler:
+def show_table(table: pd.DataFrame, unit: str | None = None, formats: dict[Any, Any] | None = None) -> Styler:
     """A table as a report shows it.
 
     Parameters
@@ -68,9 +67,10 @@ def show_table(
     Styler
         Numbers written by `format_of`, missing values as a dash, text escaped and at the left.
     """
-    by_name = {column: format_of(str(column), unit) for column in table}
-    known = {column: form for column, form in by_name.items() if form is not None} | (formats or {})
     texts = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
+    by_name = {column: format_of(str(column), unit) for column in table if column not in texts}
+    known = {column: form for column, form in by_name.items() if form is not None} | (formats or {})
     styled = table.style.format(known, na_rep="–", escape="html")
-    styled = styled.set_properties(subset=texts, **{"text-align": "left"}) if texts else styled
+    left = [{"selector": "th.col_heading, td", "props": "text-align: left"}]
+    styled = styled.set_table_styles({column: left for column in texts}) if texts else styled
     return styled.hide(axis="index") if isinstance(table.index, pd.RangeIndex) else styled

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HOME', 'siblings', 'small', 'thumbnail', 'write_reports', 'read_sections', 'models_page', 'stage_label',
-           'lineage_page', 'card_page', 'home_pictures', 'home_page', 'rooms', 'write_api', 'stage_site', 'build_site',
-           'serve', 'main']
+           'lineage_page', 'card_page', 'home_pictures', 'home_page', 'made_from', 'rooms', 'write_api', 'stage_site',
+           'build_site', 'serve', 'main']
 
 # %% ../../nbs/site/site.ipynb #5e1fbaa1
 import argparse
@@ -172,28 +172,30 @@ def home_page(project: Project, folder: Path, explorer: bool = False) -> str:
         explorer=explorer,
     )
 
+# %% ../../nbs/site/site.ipynb #3335db02
+def made_from(module: str) -> str:
+    """The notebook that a module's text says it is exported from: its name puts stages and steps in their order."""
+    line = next((line for line in module.splitlines() if "File to edit:" in line), "")
+    return Path(line.partition("File to edit:")[2].strip(" .")).name
+
 # %% ../../nbs/site/site.ipynb #95f96d98
 def rooms(root: Path) -> list[Record]:
     """The rooms of drg_lib in the order of docs/rooms.yaml: title, meaning, modules (name and sentence)."""
     import yaml  # only where the site is built
 
-    known, package = (
-        yaml.safe_load((root / "docs" / "rooms.yaml").read_text(encoding="utf-8")),
-        root / "drg_lib",
-    )
+    meanings = yaml.safe_load((root / "docs" / "rooms.yaml").read_text(encoding="utf-8"))
+    package = root / "drg_lib"
     folders = {"stages": package} | {path.name: path for path in sorted(package.iterdir()) if path.is_dir()}
     groups = []
-    for room in sorted(folders, key=lambda room: list(known).index(room) if room in known else len(known)):
-        about = known.get(room, {"meaning": "", "modules": []})
-        names = sorted(path.stem for path in folders[room].glob("*.py") if not path.name.startswith("_"))
-        names = [name for name in about["modules"] if name in names] + [
-            n for n in names if n not in about["modules"]
-        ]
+    for room in sorted(
+        folders, key=lambda room: (list(meanings).index(room) if room in meanings else 99, room)
+    ):
+        texts = {path: path.read_text(encoding="utf-8") for path in folders[room].glob("[!_]*.py")}
         modules = {}
-        for path in (folders[room] / f"{name}.py" for name in names):
-            docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        for path in sorted(texts, key=lambda path: natural(made_from(texts[path]))):
+            docstring = ast.get_docstring(ast.parse(texts[path])) or ""
             modules[".".join(path.relative_to(root).with_suffix("").parts)] = docstring.split("\n")[0]
-        groups.append(dict(title=room.capitalize(), meaning=about["meaning"], modules=modules))
+        groups.append(dict(title=room.capitalize(), meaning=meanings.get(room, ""), modules=modules))
     return [group for group in groups if group["modules"]]
 
 # %% ../../nbs/site/site.ipynb #d0599b81

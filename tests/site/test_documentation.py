@@ -11,7 +11,9 @@ from conftest import ROOT
 from drg_lib.base.tables import write_json, write_parquet
 from drg_lib.documentation import evaluated, read_findings, report_table
 from drg_lib.site.cards import data_card, model_card, model_cards, read_inspection
+from drg_lib.site.site import rooms
 from drg_lib.site.templates import environment, markdown_table
+from drg_lib.versions.chain import known_versions
 from drg_lib.versions.lineage import lineage, read_sidecars
 
 
@@ -211,10 +213,17 @@ def test_a_template_that_knows_no_such_name_is_an_error():
         environment(ROOT / "docs").from_string("{{ sentence }}").render()
 
 
-def test_each_room_and_module_has_its_place_in_the_list_of_rooms():
-    listed = yaml.safe_load((ROOT / "docs/rooms.yaml").read_text(encoding="utf-8"))
+def test_each_room_says_what_it_holds_and_lists_its_modules():
+    meanings = yaml.safe_load((ROOT / "docs/rooms.yaml").read_text(encoding="utf-8"))
     folders = {p.name: p for p in (ROOT / "drg_lib").iterdir() if p.is_dir() and p.name != "__pycache__"}
-    assert set(listed) == {"stages", *folders}
+    assert set(meanings) == {"stages", *folders}
+    groups = {group["title"].lower(): group for group in rooms(ROOT)}
+    assert list(groups) == list(meanings)
     for room, folder in {"stages": ROOT / "drg_lib", **folders}.items():
         modules = {p.stem for p in folder.glob("*.py") if not p.name.startswith("_")}
-        assert set(listed[room]["modules"]) == modules, room
+        listed = [name.rpartition(".")[2] for name in groups[room]["modules"]]
+        assert set(listed) == modules and all(groups[room]["modules"].values()), room
+    steps = [name.rpartition(".")[2] for name in groups["transformation"]["modules"]]
+    assert steps == [
+        entry["step"] for entry in known_versions().values() if entry["section"] == "transformation"
+    ]
