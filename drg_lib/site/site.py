@@ -26,7 +26,7 @@ from .explorer import build_explorer
 from .models import draw_skill, targets_of
 from .pages import page_notebook, pictures
 from .picture import bars_svg, pipeline_svg
-from .reports import Project, Record, Report, head_of
+from .reports import Project, Record, Report, head_of, natural
 from .templates import render
 from ..versions.lineage import lineage, plot_lineage, read_sidecars
 
