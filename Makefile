@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+CODE   := nbs tests benchmarks tools docs setup.py
 export DVC_NO_ANALYTICS := 1
 export PYTHONWARNINGS := ignore::SyntaxWarning
 
@@ -12,7 +13,7 @@ SHELL  := /bin/bash
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test docs lab bench lock clean
+.PHONY: help setup run check test verify house docs lab bench lock format clean check-code check-tests
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,17 +36,47 @@ $(READY): requirements.lock settings.ini setup.py
 	@touch $@
 
 run: $(READY) ## run the pipeline: make run [SOURCE=medicare_csv DATA=file.csv.gz]
-	@drg-choose $(if $(SOURCE),data_sources=$(SOURCE)) $(if $(DATA),data=$(DATA)) > $(VENV)/choices
-	@if dvc status --quiet 2>/dev/null; then echo "All is up to date: no input, config or notebook has changed. Forecast: data/forecast.parquet; reports: runs/"; \
-	else echo "Choices (params.yaml):"; cat $(VENV)/choices; dvc repro; python -c "from drg_lib.pipeline.choices import print_summary; main()"; fi
+	@choices=$$(drg-choose $(if $(SOURCE),data_sources=$(SOURCE)) $(if $(DATA),data=$(DATA))); \
+	if dvc status --quiet 2>/dev/null; then \
+	  echo "All is up to date: no input, config or notebook has changed. Forecast: data/forecast.parquet; reports: runs/"; \
+	else \
+	  echo "Choices (params.yaml):"; echo "$$choices"; dvc repro; \
+	  python -c "from drg_lib.pipeline.choices import print_summary; print_summary()"; \
+	fi
 
 test: $(READY) ## run the tests
 	@echo "Running the tests: for some minutes nothing shows while the pipeline is built on two sources, then a dot a test"
 	@python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 	@echo "All tests passed; what was skipped is listed above with its reason. Next: make run"
 
-docs: $(READY) ## build the site into build/site and, at a terminal, show it at http://localhost:8000
-	@python -c "from drg_lib.site.site import main; main()"
+check: $(READY) ## check code and fast tests in a minute: make check [ROOM=forecasting]
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --old-file=$(READY) check-code check-tests
+	@echo "Checked$(if $(ROOM), $(ROOM)). Next: make test, which builds the pipeline too"
+
+check-code:
+	@ruff check $(CODE)
+	@ruff format --check $(CODE) || { echo "make: files are not in the project's format. Remedy: make format."; exit 1; }
+	@lint-imports --no-logo
+	@mypy $(if $(ROOM),--package drg_lib.$(ROOM))
+	@python tools/exported.py
+
+check-tests:
+	@python -m pytest --quiet -m "not build" $(if $(ROOM),tests/$(ROOM),--numprocesses=2 --dist=worksteal)
+
+format: $(READY) ## bring notebooks, tests and tools into the project's format, and export the modules
+	@ruff check --fix --quiet $(CODE) || true
+	@ruff format --quiet $(CODE)
+	@nbdev_export
+	@nbdev_clean
+
+verify: $(READY) ## build two clean clones and compare: make verify [AGAINST=commit] [SOURCE=medicare_csv DATA=file]
+	@python tools/verify.py $(if $(AGAINST),--against $(AGAINST)) $(if $(SOURCE),--source $(SOURCE)) $(if $(DATA),--data $(DATA))
+
+house: $(READY) ## measure how the code is arranged
+	@python tools/house.py
+
+docs: $(READY) ## build the site into build/site and, at a terminal, show it at http://localhost:8000 [STRICT=1]
+	@drg-docs $(if $(STRICT),--strict)
 
 lab: $(READY) ## open JupyterLab at its start page, nbs/start.ipynb
 	jupyter lab nbs/start.ipynb
@@ -57,5 +88,5 @@ lock: $(READY) ## renew requirements.lock from settings.ini
 	uv pip compile setup.py --extra dev --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet --custom-compile-command "make lock" --output-file requirements.lock
 
 clean: ## remove what can be made again; data, results, reports and tracking stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache dvc_plots catboost_info
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache dvc_plots catboost_info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
-"""The explorer at full size: how large, how long to build, how soon the first view stands in Chromium (`make bench`).
+"""The explorer at full size: its bytes, the time to build it, and the time to its first view in Chromium.
 
-Made-up data of the size of the SPARCS file: 231 hospitals, 300 DRGs, 2009-2017, about 36,000 pairs a year, three targets.
+`make bench` runs it. The data are made up and have the size of the SPARCS file: 231 hospitals, 300 DRGs, the
+years 2009 to 2017, about 36,000 pairs a year, three targets.
 """
 
 import functools
@@ -8,9 +9,22 @@ import http.server
 import statistics
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 HOSPITALS, DRGS, PAIRS, YEARS = 231, 300, 45_000, list(range(2009, 2018))
+PAIR = ["facility_id", "apr_drg_code"]
+TARGETS = {  # name of a target: the column of v9 that it forecasts
+    "w_total_median_profit": "w_total_median_profit",
+    "mean_cost": "w_mean_cost",
+    "mean_charge": "w_mean_charge",
+}
+CHROMIUM = Path("/usr/bin/chromium")
 BROWSER = [
     "--no-sandbox",
     "--disable-gpu",
@@ -19,17 +33,19 @@ BROWSER = [
     "--disable-sync",
     "--no-first-run",
 ]
+VIEWS = "first view (under 2)", "another DRG", "table of all pairs", "processor time of the first view"
+SHOWN = "performance.getEntriesByName('shown')"  # the page marks each view that it has drawn
+CHANGE = f"""hash => new Promise(done => {{
+  const had = {SHOWN}.length, begun = performance.now();
+  location.hash = hash;
+  (function look() {{
+    {SHOWN}.length > had ? done(performance.now() - begun) : setTimeout(look, 2);
+  }})();
+}})"""
 
 
-def full_size(folder):
-    """Write what the explorer reads, seeded, with about 36,000 pairs in each of nine years."""
-    import numpy as np
-    import pandas as pd
-
-    from drg_lib.base.tables import write_json, write_parquet
-    from drg_lib.versions.store import save_version
-
-    rng = np.random.default_rng(1)
+def yearly_values(rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The pairs of hospital and DRG, and v9 of them: four of five pairs have a row in each year."""
     cells = np.sort(rng.choice(HOSPITALS * DRGS, PAIRS, replace=False))
     pairs = pd.DataFrame(
         {
@@ -41,108 +57,132 @@ def full_size(folder):
     values = pd.concat(
         [pairs[rng.random(PAIRS) < 0.8].assign(year=np.int32(year)) for year in YEARS], ignore_index=True
     )
-    n = len(values)
-    values["sum_discharges"] = np.ceil(rng.lognormal(3, 1.4, n))
-    values["w_mean_charge"] = (
-        values["level"] * 1.06 ** (values["year"] - 2009) * rng.uniform(0.85, 1.15, n)
-    ).round(2)
-    values["w_mean_cost"] = (values["w_mean_charge"] / rng.uniform(1.8, 4, n)).round(2)
+    rows = len(values)
+    values["sum_discharges"] = np.ceil(rng.lognormal(3, 1.4, rows))
+    growth = values["level"] * 1.06 ** (values["year"] - 2009)
+    values["w_mean_charge"] = (growth * rng.uniform(0.85, 1.15, rows)).round(2)
+    values["w_mean_cost"] = (values["w_mean_charge"] / rng.uniform(1.8, 4, rows)).round(2)
     for measure in ("charge", "cost"):
         values[f"w_median_{measure}"] = (values[f"w_mean_{measure}"] * 0.9).round(2)
     values["charge_to_cost_ratio"] = values["w_mean_charge"] / values["w_mean_cost"]
-    values["w_total_median_profit"] = (values["w_median_charge"] - values["w_median_cost"]) * values[
-        "sum_discharges"
-    ]
-    values = values.drop(columns="level")
-    v0 = save_version(
-        values.head(1), "v0", folder, config=dict(title="Made-up data of full size", synthetic=True, note="")
+    profit = values["w_median_charge"] - values["w_median_cost"]
+    values["w_total_median_profit"] = profit * values["sum_discharges"]
+    return pairs, values.drop(columns="level")
+
+
+def forecast_of(last: pd.DataFrame, target: str, column: str) -> pd.DataFrame:
+    """A forecast of one target for the year after `last`, with intervals."""
+    forecast = last[PAIR].assign(
+        year=np.int32(2018),
+        target=target,
+        prediction=last[column] * 1.04,
+        last_value=last[column],
+        last_year=np.int32(2017),
+        method="model",
+        model="ridge",
     )
-    save_version(values, "v9", folder, parent=v0)
-    write_parquet(
-        pd.DataFrame({"facility_id": pairs["facility_id"].unique()}).assign(
-            facility_name=lambda t: "Hospital of the County of " + t["facility_id"]
-        ),
-        folder / "v2" / "facilities.parquet",
-    )
-    write_parquet(
-        pd.DataFrame({"apr_drg_code": pairs["apr_drg_code"].unique()}).assign(
-            apr_drg_description=lambda t: "Diagnosis Related Group Number " + t["apr_drg_code"]
-        ),
-        folder / "v2" / "drgs.parquet",
-    )
-    last, parts = values[values["year"] == YEARS[-1]], []
-    for target, column in (
-        ("w_total_median_profit", "w_total_median_profit"),
-        ("mean_cost", "w_mean_cost"),
-        ("mean_charge", "w_mean_charge"),
+    for level, share in ((50, 0.06), (80, 0.13), (90, 0.2)):
+        forecast[f"lower_{level}"] = forecast["prediction"] * (1 - share)
+        forecast[f"upper_{level}"] = forecast["prediction"] * (1 + share)
+    return forecast
+
+
+def write_names(pairs: pd.DataFrame, folder: Path) -> None:
+    """The lookup tables that v2 leaves: a name for each hospital and each DRG."""
+    from drg_lib.base.tables import write_parquet
+
+    for key, name, words, file in (
+        ("facility_id", "facility_name", "Hospital of the County of ", "facilities"),
+        ("apr_drg_code", "apr_drg_description", "Diagnosis Related Group Number ", "drgs"),
     ):
-        made = last[["facility_id", "apr_drg_code"]].assign(
-            year=np.int32(2018),
-            target=target,
-            prediction=last[column] * 1.04,
-            last_value=last[column],
-            last_year=np.int32(2017),
-            method="model",
-            model="ridge",
-        )
-        for level, share in ((50, 0.06), (80, 0.13), (90, 0.2)):
-            made[f"lower_{level}"], made[f"upper_{level}"] = (
-                made["prediction"] * (1 - share),
-                made["prediction"] * (1 + share),
-            )
-        parts.append(made)
-        write_json(
-            {
-                "target": dict(
-                    name=target,
-                    column=column,
-                    label=target.replace("_", " "),
-                    unit="USD per year" if "total" in target else "USD per discharge",
-                )
-            },
-            folder / "partitions" / f"{target}.json",
-        )
-    write_parquet(pd.concat(parts, ignore_index=True), folder / "forecast.parquet")
+        codes = pd.DataFrame({key: pairs[key].unique()})
+        write_parquet(codes.assign(**{name: words + codes[key]}), folder / "v2" / f"{file}.parquet")
+
+
+def full_size(folder: Path) -> int:
+    """Write what the explorer reads, seeded, and return the number of pairs a year: about 36,000."""
+    from drg_lib.base.tables import write_json, write_parquet
+    from drg_lib.versions.store import save_version
+
+    pairs, values = yearly_values(np.random.default_rng(1))
+    source = dict(title="Made-up data of full size", synthetic=True, note="")
+    v0 = save_version(values.head(1), "v0", folder, config=source)
+    save_version(values, "v9", folder, parent=v0)
+    write_names(pairs, folder)
+    last = values[values["year"] == YEARS[-1]]
+    for target, column in TARGETS.items():
+        unit = "USD per year" if "total" in target else "USD per discharge"
+        about = dict(name=target, column=column, label=target.replace("_", " "), unit=unit)
+        write_json({"target": about}, folder / "partitions" / f"{target}.json")
+    forecasts = [forecast_of(last, target, column) for target, column in TARGETS.items()]
+    write_parquet(pd.concat(forecasts, ignore_index=True), folder / "forecast.parquet")
     return len(values) // len(YEARS)
 
 
-def first_views(address, slower=1, turns=5):
-    """Milliseconds from asking for the page to everything being shown: the first view without a cache, another DRG, the table of all pairs;
-    and the processor time of the page's main thread up to the first view, which other work on the machine does not lengthen.
+def one_visit(browser: Any, address: str, slower: int) -> list[float]:
+    """Milliseconds of one visit without a cache, as `first_views` names them."""
+    context = browser.new_context(viewport=dict(width=1280, height=900))
+    page = context.new_page()
+    tools = context.new_cdp_session(page)
+    tools.send("Performance.enable", {"timeDomain": "threadTicks"})
+    if slower > 1:
+        tools.send("Emulation.setCPUThrottlingRate", {"rate": slower})
+    page.goto(address)
+    page.wait_for_selector("#table tbody tr")
+    first = page.evaluate(f"{SHOWN}[0].startTime")
+    metrics = {m["name"]: m["value"] for m in tools.send("Performance.getMetrics")["metrics"]}
+    other = page.evaluate(CHANGE, "#hospital=1100&drg=150")
+    everything = page.evaluate(CHANGE, "#hospital=1100&drg=150&rows=all")
+    context.close()
+    return [first, other, everything, 1000 * metrics["TaskDuration"]]
+
+
+def first_views(address: str, slower: int = 1, turns: int = 5) -> list[float]:
+    """Median milliseconds from asking until all is shown, for each of `VIEWS`.
+
+    The last one is the processor time of the page's main thread up to the first view. Other work on the
+    machine does not lengthen it.
     """
     from playwright.sync_api import sync_playwright
 
-    first, other, everything, busy = [], [], [], []
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path="/usr/bin/chromium", args=BROWSER)
-        for _ in range(turns):
-            context = browser.new_context(viewport=dict(width=1280, height=900))
-            page = context.new_page()
-            tools = context.new_cdp_session(page)
-            tools.send("Performance.enable", {"timeDomain": "threadTicks"})
-            if slower > 1:
-                tools.send("Emulation.setCPUThrottlingRate", {"rate": slower})
-            shown = "performance.getEntriesByName('shown')"
-            change = f"hash => new Promise(done => {{ const had = {shown}.length, begun = performance.now(); location.hash = hash; (function look() {{ {shown}.length > had ? done(performance.now() - begun) : setTimeout(look, 2); }})(); }})"
-            page.goto(address)
-            page.wait_for_selector("#table tbody tr")
-            first.append(page.evaluate(f"{shown}[0].startTime"))
-            busy.append(
-                1000
-                * next(
-                    m["value"]
-                    for m in tools.send("Performance.getMetrics")["metrics"]
-                    if m["name"] == "TaskDuration"
-                )
-            )
-            other.append(page.evaluate(change, "#hospital=1100&drg=150"))
-            everything.append(page.evaluate(change, "#hospital=1100&drg=150&rows=all"))
-            context.close()
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=BROWSER)
+        visits = [one_visit(browser, address, slower) for _ in range(turns)]
         browser.close()
-    return [statistics.median(times) for times in (first, other, everything, busy)]
+    return [statistics.median(times) for times in zip(*visits)]
 
 
-def measure(folder):
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A server of files that prints nothing."""
+
+    def log_message(self, *arguments: Any) -> None:
+        """Print nothing."""
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a server of a folder's files, while the context lasts."""
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def sizes(page: Path) -> list[list[str]]:
+    """Rows of the table: how many files the explorer has, and how large they are."""
+    files = [file for file in page.parent.rglob("*") if file.is_file()]
+    shards = [file.stat().st_size for file in files if file.name.startswith("drg-")]
+    index = page.parent / "data" / "index.js"
+    return [
+        ["files", f"{len(files)}"],
+        ["MB in all", f"{sum(file.stat().st_size for file in files) / 1e6:.1f}"],
+        ["kB of a DRG (median)", f"{statistics.median(shards) / 1e3:.0f}"],
+        ["kB of the index", f"{index.stat().st_size / 1e3:.0f}"],
+    ]
+
+
+def measure(folder: Path) -> list[list[str]]:
     """Rows of the benchmark's table: what, figure."""
     from drg_lib.site.explorer import build_explorer
 
@@ -150,37 +190,12 @@ def measure(folder):
     begun = time.perf_counter()
     page = build_explorer(folder / "data", folder / "explorer")
     seconds = time.perf_counter() - begun
-    files = [f for f in page.parent.rglob("*") if f.is_file()]
-    shards = [f.stat().st_size for f in files if f.name.startswith("drg-")]
-    rows = [
-        ["pairs a year", f"{pairs:,}"],
-        ["seconds to build", f"{seconds:.1f}"],
-        ["files", f"{len(files)}"],
-        ["MB in all", f"{sum(f.stat().st_size for f in files) / 1e6:.1f}"],
-        ["kB of a DRG (median)", f"{statistics.median(shards) / 1e3:.0f}"],
-        ["kB of the index", f"{(page.parent / 'data' / 'index.js').stat().st_size / 1e3:.0f}"],
-    ]
-    if not Path("/usr/bin/chromium").exists():
-        return rows + [["first view", "not measured: no Chromium"]]
-    handler = functools.partial(
-        type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None}),
-        directory=str(page.parent),
-    )
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    rows = [["pairs a year", f"{pairs:,}"], ["seconds to build", f"{seconds:.1f}"], *sizes(page)]
+    if not CHROMIUM.exists():
+        return [*rows, ["first view", "not measured: no Chromium"]]
+    with served(page.parent) as address:
         for slower in (1, 4):
-            times = first_views(f"http://127.0.0.1:{server.server_port}/index.html", slower)
-            rows += [
-                [f"{what}, seconds{f', CPU slowed {slower} times' if slower > 1 else ''}", f"{ms / 1000:.2f}"]
-                for what, ms in zip(
-                    (
-                        "first view (under 2)",
-                        "another DRG",
-                        "table of all pairs",
-                        "processor time of the first view",
-                    ),
-                    times,
-                )
-            ]
-        server.shutdown()
+            slowed = f", CPU slowed {slower} times" if slower > 1 else ""
+            times = first_views(f"{address}/index.html", slower)
+            rows += [[f"{view}, seconds{slowed}", f"{ms / 1000:.2f}"] for view, ms in zip(VIEWS, times)]
     return rows

@@ -1,16 +1,18 @@
-"""Speed and memory, as ratios within one run: `make bench`, or `python benchmarks/run.py --parts transform runner`.
+"""Speed and memory, as ratios within one run: `make bench`, or `python benchmarks/run.py --parts transform`.
 
-transform  v1 to v12 at 1.08 million synthetic rows against Python functions per group and per pair (timed on a sample and
-           scaled up by groups) and against reading the CSV and writing it once as Parquet
+transform  v1 to v12 at 1.08 million synthetic rows, against Python functions per group and per pair (timed on
+           a sample and scaled up by groups), and against reading the CSV and writing it once as Parquet
 memory     peak memory of each data stage run by drg-run on those rows
-sources    time and peak memory of each source at 1.2 million rows: CSV, the API (a service of this process), a database (SQLite, or the
-           one that DRG_LIB_BENCH_DATABASE_URL names, whose table sparcs_cost is replaced), single stays
+sources    time and peak memory of each source at 1.2 million rows: CSV, the API (a service of this process),
+           a database (SQLite, or the one that DRG_LIB_BENCH_DATABASE_URL names, whose table sparcs_cost is
+           replaced), single stays
 repro      `dvc repro` with nothing to do, in the project as it stands (after `make run`)
 runner     drg-run against the bare papermill command on an empty notebook
 explorer   the explorer of 231 hospitals and 300 DRGs: size, and time to the first view in Chromium
 """
 
 import argparse
+import http.server
 import json
 import os
 import shutil
@@ -18,11 +20,29 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+import explorer as explorer_page
+import pandas as pd
+import sqlalchemy as sa
+
+from drg_lib.base.tables import write_parquet
+from drg_lib.pipeline.config import as_dict, compose
+from drg_lib.pipeline.explore import apply_step
+from drg_lib.sources.read import read_source
+from drg_lib.versions.chain import known_versions
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_GROUPS = 400
+PAIR = ["facility_id", "apr_drg_code"]
+KEYS = ["year", *PAIR]
 EMPTY = {
     "cells": [
         {
@@ -38,79 +58,122 @@ EMPTY = {
     "nbformat": 4,
     "nbformat_minor": 5,
 }
+EMPTY_SECTION = """# @package project_sections.empty
+order: 9
+title: Empty
+notebook: nbs/empty.ipynb
+report: empty.ipynb
+parameters: {number: 2}
+"""
+MEASURE = """
+import resource, subprocess, sys, time
+begun = time.perf_counter()
+done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
+seconds = time.perf_counter() - begun
+print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, done.returncode)
+sys.stderr.write(done.stderr)
+"""
+STAYS = {  # columns of the cost file: what the file of single stays calls them
+    "Year": "Discharge Year",
+    "Facility Id": "Permanent Facility Id",
+    "Facility Name": "Facility Name",
+    "APR DRG Code": "APR DRG Code",
+    "APR Severity of Illness Code": "APR Severity of Illness Code",
+    "APR DRG Description": "APR DRG Description",
+    "Mean Charge": "Total Charges",
+    "Mean Cost": "Total Costs",
+}
+Made = TypeVar("Made")
 
 
-def timed(call):
+def timed(call: Callable[[], Made]) -> tuple[float, Made]:
+    """Seconds that a call takes, and what it returns."""
     begun = time.perf_counter()
     result = call()
     return time.perf_counter() - begun, result
 
 
-def table(title, header, rows):
-    rows = [header] + [[str(v) for v in row] for row in rows]
-    widths = [max(len(r[i]) for r in rows) for i in range(len(header))]
+def say(text: str) -> None:
+    """Progress goes to stderr, so that stdout holds the tables alone."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def table(title: str, header: list[str], rows: list[list[Any]]) -> None:
+    """Print a table; numbers stand right."""
+    lines = [header] + [[str(value) for value in row] for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     print(f"\n{title}")
-    for number, row in enumerate(rows):
-        print(
-            "  "
-            + "  ".join(v.ljust(w) if i == 0 else v.rjust(w) for i, (v, w) in enumerate(zip(row, widths)))
-        )
+    for number, line in enumerate(lines):
+        first, *others = zip(line, widths)
+        cells = [first[0].ljust(first[1]), *[text.rjust(width) for text, width in others]]
+        print("  " + "  ".join(cells))
         if number == 0:
-            print("  " + "  ".join("-" * w for w in widths))
+            print("  " + "  ".join("-" * width for width in widths))
     sys.stdout.flush()
 
 
-def per_group_python(cells):
+def weighted_median(values: pd.Series, weights: pd.Series) -> float:
+    """The first value at which half of the weight is reached."""
+    ordered = values.sort_values()
+    reached = weights.loc[ordered.index].cumsum() >= weights.sum() / 2
+    return ordered[reached].iloc[0]
+
+
+def aggregate(group: pd.DataFrame) -> dict[str, float]:
+    """One group's row of v6, from its rows of v2."""
+    weights, row = group["discharges"], {"sum_discharges": group["discharges"].sum()}
+    for statistic in ("mean", "median"):
+        money = {measure: group[f"{statistic}_{measure}"] for measure in ("charge", "cost")}
+        money["profit"] = money["charge"] - money["cost"]
+        for name, values in list(money.items()):
+            money[f"total_{name}"] = values * weights
+        for name, values in money.items():
+            if statistic == "mean":
+                row[f"w_{statistic}_{name}"] = (values * weights).sum() / weights.sum()
+            else:
+                row[f"w_{statistic}_{name}"] = weighted_median(values, weights)
+    shares = weights.groupby(group["apr_severity_of_illness_code"]).sum() / weights.sum()
+    for severity, share in shares.items():
+        row[f"share_{severity}"] = share
+    return row
+
+
+def per_group_python(cells: pd.DataFrame) -> list[dict[str, float]]:
     """The aggregation of v3 to v6 as one Python function a group, as it would be written first."""
-
-    def aggregate(group):
-        weights, out = group["discharges"], {"sum_discharges": group["discharges"].sum()}
-        for statistic in ("mean", "median"):
-            money = {m: group[f"{statistic}_{m}"] for m in ("charge", "cost")}
-            money["profit"] = money["charge"] - money["cost"]
-            for name, values in list(money.items()):
-                money[f"total_{name}"] = values * weights
-            for name, values in money.items():
-                if statistic == "mean":
-                    out[f"w_{statistic}_{name}"] = (values * weights).sum() / weights.sum()
-                else:
-                    ordered = values.sort_values()
-                    reached = weights.loc[ordered.index].cumsum() >= weights.sum() / 2
-                    out[f"w_{statistic}_{name}"] = ordered[reached].iloc[0]
-        for severity, share in (
-            weights.groupby(group["apr_severity_of_illness_code"]).sum() / weights.sum()
-        ).items():
-            out[f"share_{severity}"] = share
-        return out
-
-    return [
-        aggregate(group) for _, group in cells.groupby(["year", "facility_id", "apr_drg_code"], sort=False)
-    ]
+    return [aggregate(group) for _, group in cells.groupby(KEYS, sort=False)]
 
 
-def per_pair_python(cells):
+def per_pair_python(cells: pd.DataFrame) -> list[pd.DataFrame]:
     """The lags and rolling means of v10 and v11 as one Python function a facility and DRG."""
-    measures = [c for c in cells.columns if c not in ("year", "facility_id", "apr_drg_code")]
+    measures = [column for column in cells.columns if column not in KEYS]
 
-    def history(pair):
+    def history(pair: pd.DataFrame) -> pd.DataFrame:
         pair = pair.sort_values("year")
         last, near = pair[measures].shift(), (pair["year"].diff() == 1)
         two = last.rolling(2, min_periods=1).mean()
         return last.where(near).add_prefix("lag_").join(two.where(near).add_prefix("roll2_"))
 
-    return [history(pair) for _, pair in cells.groupby(["facility_id", "apr_drg_code"], sort=False)]
+    return [history(pair) for _, pair in cells.groupby(PAIR, sort=False)]
 
 
-def chain(scale, folder):
-    """Write the CSV, read it, and apply v1 to v12; returns seconds by step and the tables that the comparison needs."""
-    import pandas as pd
+def apply_all(
+    frame: pd.DataFrame, overrides: list[str]
+) -> tuple[dict[str, float], dict[str, pd.DataFrame], dict[str, int]]:
+    """Apply v1 to v12: seconds by step, the tables v2 and v9, and the rows of each version."""
+    seconds, kept, rows = {}, {}, {}
+    for version in known_versions():
+        parameters = as_dict(compose([*overrides, f"data_versions={version}"]).transformation)
+        before = len(frame)
+        seconds[version], (frame, _, _) = timed(partial(apply_step, version, frame, parameters))
+        rows[version] = len(frame)
+        if version in ("v2", "v9"):
+            kept[version] = frame
+        say(f"  {version}: {before:,} -> {len(frame):,} rows, {seconds[version]:.2f} s")
+    return seconds, kept, rows
 
-    from drg_lib.base.tables import write_parquet
-    from drg_lib.pipeline.config import as_dict, compose
-    from drg_lib.pipeline.explore import apply_step
-    from drg_lib.sources.read import read_source
-    from drg_lib.versions.chain import known_versions
 
+def chain(scale: float, folder: Path) -> dict[str, Any]:
+    """Write the CSV, read it, and apply v1 to v12; the same by Python functions on a sample, scaled up."""
     overrides = ["data_sources=synthetic", f"data_sources.scale={scale}"]
     synthetic = as_dict(compose(overrides).data_sources)
     csv = folder / "sparcs.csv"
@@ -119,328 +182,274 @@ def chain(scale, folder):
     source = as_dict(compose(["data_sources=sparcs_csv", f"data_sources.path={csv}"]).data_sources)
     read, frame = timed(lambda: read_source(source))
     write, _ = timed(lambda: write_parquet(frame, folder / "once.parquet"))
-    seconds, sample = {}, None
-    for version in known_versions():
-        parameters = as_dict(compose([*overrides, f"data_versions={version}"]).transformation)
-        rows = len(frame)
-        seconds[version], (frame, _, _) = timed(lambda: apply_step(version, frame, parameters))
-        if version == "v2":
-            sample = frame
-        if version == "v6":
-            groups = len(frame)
-        if version == "v9":
-            yearly = frame
-        print(
-            f"  {version}: {rows:,} -> {len(frame):,} rows, {seconds[version]:.2f} s",
-            file=sys.stderr,
-            flush=True,
-        )
-    keys = ["year", "facility_id", "apr_drg_code"]
-    some = sample[keys].drop_duplicates().sample(SAMPLE_GROUPS, random_state=0)
-    cells = sample.merge(some, on=keys)
-    by_group, made = timed(lambda: pd.DataFrame(per_group_python(cells)))
-    pair = ["facility_id", "apr_drg_code"]
-    pairs = yearly[pair].drop_duplicates()
+    seconds, kept, rows = apply_all(frame, overrides)
+    groups, pairs = kept["v2"][KEYS].drop_duplicates(), kept["v9"][PAIR].drop_duplicates()
+    cells = kept["v2"].merge(groups.sample(SAMPLE_GROUPS, random_state=0), on=KEYS)
+    by_group, aggregated = timed(lambda: pd.DataFrame(per_group_python(cells)))
     by_pair, histories = timed(
-        lambda: per_pair_python(yearly.merge(pairs.sample(SAMPLE_GROUPS, random_state=0), on=pair))
+        lambda: per_pair_python(kept["v9"].merge(pairs.sample(SAMPLE_GROUPS, random_state=0), on=PAIR))
     )
     return dict(
         read=read,
         write=write,
         bytes=csv.stat().st_size,
         seconds=seconds,
-        groups=groups,
-        rows=len(sample),
+        groups=rows["v6"],
+        rows=len(kept["v2"]),
         pairs=len(pairs),
-        by_group=by_group / len(made) * groups,
+        by_group=by_group / len(aggregated) * rows["v6"],
         by_pair=by_pair / len(histories) * len(pairs),
     )
 
 
-def transform(scale, folder):
+def transform(scale: float, folder: Path) -> None:
+    """The steps against reading and writing once, and against Python functions per group and per pair."""
     figures = chain(scale, folder)
     once, total = figures["read"] + figures["write"], sum(figures["seconds"].values())
+    by_group, by_pair = figures["by_group"], figures["by_pair"]
+    per_pair = f"v10, v11 by a Python function per pair (from {SAMPLE_GROUPS} of {figures['pairs']:,})"
+    compared = {
+        f"read the CSV ({figures['bytes'] / 1e6:.0f} MB) and write it as Parquet": (once, ".2f"),
+        f"v3 to v6 by a Python function per group (from {SAMPLE_GROUPS} groups)": (by_group, ".0f"),
+        per_pair: (by_pair, ".0f"),
+    }
     table(
         f"Transformations, {figures['rows']:,} rows, {figures['groups']:,} groups (synthetic data)",
         ["what", "seconds", "ratio to v1..v12"],
         [
-            *[[f"{version}", f"{seconds:.2f}", ""] for version, seconds in figures["seconds"].items()],
+            *[[version, f"{seconds:.2f}", ""] for version, seconds in figures["seconds"].items()],
             ["v1 to v12", f"{total:.2f}", "1"],
-            [
-                f"read the CSV ({figures['bytes'] / 1e6:.0f} MB) and write it as Parquet",
-                f"{once:.2f}",
-                f"{once / total:.2f}",
-            ],
-            [
-                f"v3 to v6 by a Python function per group (from {SAMPLE_GROUPS} groups)",
-                f"{figures['by_group']:.0f}",
-                f"{figures['by_group'] / total:.0f}",
-            ],
-            [
-                f"v10, v11 by a Python function per pair (from {SAMPLE_GROUPS} of {figures['pairs']:,})",
-                f"{figures['by_pair']:.0f}",
-                f"{figures['by_pair'] / total:.0f}",
+            *[
+                [what, f"{value:{form}}", f"{value / total:{form}}"]
+                for what, (value, form) in compared.items()
             ],
         ],
     )
-    slow = figures["by_group"] + figures["by_pair"]
     print(
-        f"  v1..v12 take {total / once:.1f} x the read and write (at most 10), and are {slow / total:.0f} x faster than per group (at least 300)"
+        f"  v1..v12 take {total / once:.1f} x the read and write (at most 10), "
+        f"and are {(by_group + by_pair) / total:.0f} x faster than per group (at least 300)"
     )
 
 
-def peak_of(command, cwd):
+def peak_of(command: list[str], cwd: Path) -> tuple[float, float]:
     """Seconds and peak memory (MB) of the largest process that `command` starts."""
-    code = (
-        "import resource, subprocess, sys, time; t = time.perf_counter(); r = subprocess.run(sys.argv[1:], capture_output=True, text=True); "
-        "print(time.perf_counter() - t, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, r.returncode); sys.stderr.write(r.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *command], cwd=cwd, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", MEASURE, *command], cwd=cwd, capture_output=True, text=True)
     seconds, megabytes, status = done.stdout.split()
     if status != "0":
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
     return float(seconds), float(megabytes)
 
 
-def memory(scale, folder):
-    from drg_lib.versions.chain import known_versions
+def folders(folder: Path, data: str) -> list[str]:
+    """Overrides that keep a run apart from the pipeline."""
+    return [f"paths.data={folder}/{data}", f"paths.runs={folder}/runs", f"paths.results={folder}/results"]
 
-    rows, common = (
-        [],
-        [
-            "data_sources=synthetic",
-            f"data_sources.scale={scale}",
-            f"paths.data={folder}/data",
-            f"paths.runs={folder}/runs",
-            f"paths.results={folder}/results",
-        ],
-    )
+
+def largest_peak(rows: list[list[str]]) -> None:
+    """Print the largest of the last column."""
+    print(f"  largest peak {max(float(row[-1].replace(',', '')) for row in rows):,.0f} MB (at most 2,000)")
+
+
+def memory(scale: float, folder: Path) -> None:
+    """Each data stage as DVC runs it: seconds and peak memory."""
+    source, places = "data_sources=synthetic", folders(folder, "data")
     stages = [
         ["stage=ingestion"],
         ["stage=inspection"],
-        *[[f"stage={e['section']}", f"data_versions={v}"] for v, e in known_versions().items()],
+        *[[f"stage={about['section']}", f"data_versions={name}"] for name, about in known_versions().items()],
     ]
+    rows = []
     for stage in stages:
-        seconds, megabytes = peak_of(["drg-run", *stage, *common], ROOT)
-        rows.append([" ".join(s.split("=")[1] for s in stage), f"{seconds:.1f}", f"{megabytes:,.0f}"])
-        print(f"  {rows[-1]}", file=sys.stderr, flush=True)
+        command = ["drg-run", *stage, source, f"data_sources.scale={scale}", *places]
+        seconds, megabytes = peak_of(command, ROOT)
+        rows.append([" ".join(part.split("=")[1] for part in stage), f"{seconds:.1f}", f"{megabytes:,.0f}"])
+        say(f"  {rows[-1]}")
     table(f"Data stages by drg-run at scale {scale} (synthetic data)", ["stage", "seconds", "peak MB"], rows)
-    print(f"  largest peak {max(float(r[2].replace(',', '')) for r in rows):,.0f} MB (at most 2,000)")
+    largest_peak(rows)
     larger = 3 * max(scale, 1)
-    seconds, megabytes = peak_of(
-        [
-            "drg-run",
-            "stage=ingestion",
-            *[c for c in common if not c.startswith("data_sources.scale")],
-            f"data_sources.scale={larger}",
-        ],
-        ROOT,
-    )
+    command = ["drg-run", "stage=ingestion", source, *places, f"data_sources.scale={larger}"]
+    seconds, megabytes = peak_of(command, ROOT)
     print(
-        f"  ingestion streams: at scale {larger:g} it takes {seconds:.0f} s and {megabytes:,.0f} MB (at most 4,000 at any scale); later stages read the whole table"
+        f"  ingestion streams: at scale {larger:g} it takes {seconds:.0f} s and {megabytes:,.0f} MB "
+        "(at most 4,000 at any scale); later stages read the whole table"
     )
 
 
-def serve_rows(frame):
-    """The address of a service that hands out `frame` as the Socrata API does: a count, and pages in a stable order."""
-    import http.server
-    import threading
-    from urllib.parse import parse_qs
+class Socrata(http.server.BaseHTTPRequestHandler):
+    """A service that hands out a table as the Socrata API does: a count, and pages in a stable order."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            query = {name: values[0] for name, values in parse_qs(self.path.partition("?")[2]).items()}
-            first = int(query.get("$offset", 0))
-            body = (
-                json.dumps([{"count": str(len(frame))}])
-                if query.get("$select") == "count(*)"
-                else frame.iloc[first : first + int(query["$limit"])].to_json(orient="records")
-            )
-            self.send_response(200)
-            for name, value in {
-                "X-SODA2-Fields": json.dumps(list(frame)),
-                "X-SODA2-Truth-Last-Modified": "Mon, 16 Sep 2024 23:13:03 GMT",
-                "Content-Length": len(body.encode()),
-            }.items():
-                self.send_header(name, str(value))
-            self.end_headers()
-            self.wfile.write(body.encode())
+    def __init__(self, frame: pd.DataFrame, *arguments: Any) -> None:
+        self.frame = frame
+        super().__init__(*arguments)
 
-        def log_message(self, *arguments):
-            pass
+    def do_GET(self) -> None:
+        """Answer with the number of rows, or with one page of them."""
+        query = {name: values[0] for name, values in parse_qs(self.path.partition("?")[2]).items()}
+        first = int(query.get("$offset", 0))
+        if query.get("$select") == "count(*)":
+            body = json.dumps([{"count": str(len(self.frame))}])
+        else:
+            body = self.frame.iloc[first : first + int(query["$limit"])].to_json(orient="records")
+        self.send_response(200)
+        self.send_header("X-SODA2-Fields", json.dumps(list(self.frame)))
+        self.send_header("X-SODA2-Truth-Last-Modified", "Mon, 16 Sep 2024 23:13:03 GMT")
+        self.send_header("Content-Length", str(len(body.encode())))
+        self.end_headers()
+        self.wfile.write(body.encode())
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    def log_message(self, *arguments: Any) -> None:
+        """Print nothing."""
+
+
+def serve_rows(frame: pd.DataFrame) -> str:
+    """The address of a service of `frame`, which lives as long as this process."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Socrata, frame))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"http://127.0.0.1:{server.server_port}/rows.json"
 
 
-def sources(scale, folder):
-    import pandas as pd
-    import sqlalchemy as sa
+def database_address(folder: Path) -> str:
+    """The database of the benchmark: the one that the environment names, or a file."""
+    return os.environ.get("DRG_LIB_BENCH_DATABASE_URL") or f"sqlite:///{folder}/rows.db"
 
-    from drg_lib.pipeline.config import as_dict, compose
-    from drg_lib.sources.read import read_source
 
-    frame = read_source(
-        as_dict(
-            compose(
-                ["data_sources=synthetic", f"data_sources.scale={1.11 * scale}", "data_sources.vintage=2024"]
-            ).data_sources
-        )
-    )
-    csv, stays = folder / "rows.csv", folder / "stays.csv"
-    frame.to_csv(csv, index=False)
-    frame.rename(
-        columns={
-            "Year": "Discharge Year",
-            "Facility Id": "Permanent Facility Id",
-            "Mean Charge": "Total Charges",
-            "Mean Cost": "Total Costs",
-        }
-    )[
-        [
-            "Discharge Year",
-            "Permanent Facility Id",
-            "Facility Name",
-            "APR DRG Code",
-            "APR Severity of Illness Code",
-            "APR DRG Description",
-            "Total Charges",
-            "Total Costs",
-        ]
-    ].to_csv(stays, index=False)
-    frame.columns = [c.lower().replace(" ", "_") for c in frame]
-    url = os.environ.get("DRG_LIB_BENCH_DATABASE_URL") or f"sqlite:///{folder}/rows.db"
-    with sa.create_engine(url).begin() as connection:
+def write_sources(scale: float, folder: Path) -> pd.DataFrame:
+    """Write the same rows as a CSV file, as single stays and into a database; return them as the API does."""
+    size = [f"data_sources.scale={1.11 * scale}", "data_sources.vintage=2024"]
+    frame = read_source(as_dict(compose(["data_sources=synthetic", *size]).data_sources))
+    frame.to_csv(folder / "rows.csv", index=False)
+    frame.rename(columns=STAYS)[list(STAYS.values())].to_csv(folder / "stays.csv", index=False)
+    frame.columns = [column.lower().replace(" ", "_") for column in frame]
+    with sa.create_engine(database_address(folder)).begin() as connection:
         frame.to_sql("sparcs_cost", connection, index=False, if_exists="replace", chunksize=50_000)
-    kept, os.environ["DRG_LIB_DATABASE_URL"] = os.environ.get("DRG_LIB_DATABASE_URL"), url
+    return frame
+
+
+@contextmanager
+def database_url(address: str) -> Iterator[None]:
+    """The variable that names the database, set while the context lasts."""
+    before, os.environ["DRG_LIB_DATABASE_URL"] = os.environ.get("DRG_LIB_DATABASE_URL"), address
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["DRG_LIB_DATABASE_URL"]
+        else:
+            os.environ["DRG_LIB_DATABASE_URL"] = before
+
+
+def sources(scale: float, folder: Path) -> None:
+    """Ingestion of the same rows from each kind of source."""
+    frame, address = write_sources(scale, folder), database_address(folder)
     asked = {
-        "sparcs_csv": [f"data_sources.path={csv}"],
+        "sparcs_csv": [f"data_sources.path={folder / 'rows.csv'}"],
         "sparcs_api": [
             f"data_sources.url={serve_rows(frame)}",
             f"data_sources.download_dir={folder}/download",
         ],
         "database": [],
-        "sparcs_discharges": [f"data_sources.path={stays}"],
+        "sparcs_discharges": [f"data_sources.path={folder / 'stays.csv'}"],
     }
     rows = []
-    for source, overrides in asked.items():
-        seconds, megabytes = peak_of(
-            [
-                "drg-run",
-                "stage=ingestion",
-                f"data_sources={source}",
-                *overrides,
-                f"paths.data={folder}/{source}",
-                f"paths.runs={folder}/runs",
-                f"paths.results={folder}/results",
-            ],
-            ROOT,
-        )
-        rows.append(
-            [
-                f"{source} ({url.partition(':')[0]})" if source == "database" else source,
-                f"{pd.read_parquet(folder / source / 'v0.parquet', columns=[]).shape[0]:,}",
-                f"{seconds:.1f}",
-                f"{megabytes:,.0f}",
-            ]
-        )
-    if kept is None:
-        del os.environ["DRG_LIB_DATABASE_URL"]
-    else:
-        os.environ["DRG_LIB_DATABASE_URL"] = kept
+    with database_url(address):
+        for source, overrides in asked.items():
+            command = ["drg-run", "stage=ingestion", f"data_sources={source}", *overrides]
+            seconds, megabytes = peak_of([*command, *folders(folder, source)], ROOT)
+            label = f"{source} ({address.partition(':')[0]})" if source == "database" else source
+            ingested = len(pd.read_parquet(folder / source / "v0.parquet", columns=[]))
+            rows.append([label, f"{ingested:,}", f"{seconds:.1f}", f"{megabytes:,.0f}"])
     table(
         f"Ingestion of {len(frame):,} rows (synthetic data) by source",
         ["source", "rows of v0", "seconds", "peak MB"],
         rows,
     )
-    print(f"  largest peak {max(float(r[3].replace(',', '')) for r in rows):,.0f} MB (at most 2,000)")
+    largest_peak(rows)
 
 
-def repro(scale, folder):
-    times = [
-        timed(lambda: subprocess.run(["dvc", "repro"], cwd=ROOT, capture_output=True, text=True))
-        for _ in range(4)
-    ]
+def repro(scale: float, folder: Path) -> None:
+    """`dvc repro` where nothing has changed."""
+    command = partial(subprocess.run, ["dvc", "repro"], cwd=ROOT, capture_output=True, text=True)
+    times = [timed(command) for _ in range(4)]
     if "up to date" not in times[-1][1].stdout:
-        return print("\nrepro: there is something to do; run `make run` first")
-    table(
-        "dvc repro with nothing to do",
-        ["run", "seconds"],
-        [[i + 1, f"{seconds:.2f}"] for i, (seconds, _) in enumerate(times[1:])],
-    )
-    print(f"  median {statistics.median(t for t, _ in times[1:]):.2f} s (under 3)")
+        print("\nrepro: there is something to do; run `make run` first")
+        return
+    seconds = [each for each, _ in times[1:]]
+    rows = [[str(number), f"{each:.2f}"] for number, each in enumerate(seconds, 1)]
+    table("dvc repro with nothing to do", ["run", "seconds"], rows)
+    print(f"  median {statistics.median(seconds):.2f} s (under 3)")
 
 
-def runner(scale, folder):
-    """Both commands in turn, on a copy of the project with one more section."""
-    project = folder / "project"
+def with_empty_stage(project: Path) -> None:
+    """A copy of the project with one more section, whose notebook does nothing."""
     for part in ("nbs", "configs", "drg_lib"):
         shutil.copytree(ROOT / part, project / part, ignore=shutil.ignore_patterns("__pycache__"))
     for part in ("settings.ini", "params.yaml"):
         shutil.copy(ROOT / part, project / part)
     (project / "nbs/empty.ipynb").write_text(json.dumps(EMPTY))
-    (project / "configs/project_sections/empty.yaml").write_text(
-        "# @package project_sections.empty\norder: 9\ntitle: Empty\npurpose: Nothing.\nnotebook: nbs/empty.ipynb\nreport: empty.ipynb\nparameters: {number: 2}\n"
-    )
+    (project / "configs/project_sections/empty.yaml").write_text(EMPTY_SECTION)
     config = project / "configs/config.yaml"
-    config.write_text(
-        config.read_text().replace("      - 8_deployment\n", "      - 8_deployment\n      - empty\n")
-    )
+    last = "      - 8_deployment\n"
+    config.write_text(config.read_text().replace(last, f"{last}      - empty\n"))
+
+
+def runner(scale: float, folder: Path) -> None:
+    """drg-run and papermill in turn, on a copy of the project."""
+    project = folder / "project"
+    with_empty_stage(project)
     commands = {
         "papermill": ["papermill", "nbs/empty.ipynb", "out.ipynb", "-p", "number", "2"],
         "drg-run": ["drg-run", "stage=empty"],
     }
     env = os.environ | {"PYTHONPATH": str(project)}
-    times = {name: [] for name in commands}
+    times: dict[str, list[float]] = {name: [] for name in commands}
     for turn in range(6):
         for name, command in commands.items():
             seconds, done = timed(
-                lambda: subprocess.run(command, cwd=project, env=env, capture_output=True, text=True)
+                partial(subprocess.run, command, cwd=project, env=env, capture_output=True, text=True)
             )
             if done.returncode:
                 sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
-            if turn:
+            if turn:  # the first one warms the disk's cache
                 times[name].append(seconds)
     medians = {name: statistics.median(values) for name, values in times.items()}
-    table(
-        "An empty notebook, median of 5",
-        ["command", "seconds", "ratio"],
-        [[n, f"{s:.2f}", f"{s / medians['papermill']:.2f}"] for n, s in medians.items()],
-    )
-    print(
-        f"  drg-run takes {medians['drg-run'] / medians['papermill']:.2f} x the papermill command (at most 1)"
-    )
+    ratios = {name: seconds / medians["papermill"] for name, seconds in medians.items()}
+    rows = [[name, f"{seconds:.2f}", f"{ratios[name]:.2f}"] for name, seconds in medians.items()]
+    table("An empty notebook, median of 5", ["command", "seconds", "ratio"], rows)
+    print(f"  drg-run takes {ratios['drg-run']:.2f} x the papermill command (at most 1)")
 
 
-def explorer(scale, folder):
-    from explorer import measure
-
-    table(
-        "The explorer at full size (made-up data), medians of 5 in Chromium",
-        ["what", "figure"],
-        measure(folder),
-    )
+def explorer(scale: float, folder: Path) -> None:
+    """The explorer at full size."""
+    rows = explorer_page.measure(folder)
+    table("The explorer at full size (made-up data), medians of 5 in Chromium", ["what", "figure"], rows)
 
 
-def main():
-    parts = dict(
-        transform=transform, memory=memory, sources=sources, repro=repro, runner=runner, explorer=explorer
-    )
+PARTS: dict[str, Callable[[float, Path], None]] = {
+    "transform": transform,
+    "memory": memory,
+    "sources": sources,
+    "repro": repro,
+    "runner": runner,
+    "explorer": explorer,
+}
+
+
+def main() -> None:
+    """`python benchmarks/run.py --help`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--scale", type=float, default=1.0, help="size of the synthetic source; 1.0 is 1.08 million rows"
     )
-    parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts), help="which tables to make")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="which tables to make")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with tempfile.TemporaryDirectory(prefix="drg_bench_") as folder:
         for part in arguments.parts:
-            print(f"measuring {part} ...", file=sys.stderr, flush=True)
-            parts[part](arguments.scale, Path(folder))
+            say(f"measuring {part} ...")
+            PARTS[part](arguments.scale, Path(folder))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sphinx reads this. `drg-docs` (drg_lib.site.site) first adds the pages that come from runs, results and modules."""
+"""Settings of Sphinx; `drg-docs` (drg_lib.site.site) first adds pages from runs, results and modules."""
 
 import configparser
 import json
@@ -23,7 +23,7 @@ templates_path = ["_templates"]
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", ".*")]  # docstrings name types in words
 
-# Executed notebooks are shown as they are. Names in data and cards are text: no HTML in Markdown anywhere on the site.
+# Executed notebooks are shown as they are. Names in data and cards are text: no HTML in Markdown anywhere.
 nb_execution_mode = "off"
 nb_code_prompt_show, nb_code_prompt_hide = "Show the code", "Hide the code"
 nb_ipywidgets_js = {}
@@ -80,5 +80,6 @@ def skip_inherited(app, what, name, obj, skip, options):
 
 
 def setup(app):
+    """Connect the two functions above to autodoc."""
     app.connect("autodoc-process-docstring", plain_docstring, priority=400)
     app.connect("autodoc-skip-member", skip_inherited)

@@ -6,19 +6,19 @@
 __all__ = ['key_codes', 'sort_by_key', 'group_starts']
 
 # %% ../../nbs/base/keys.ipynb #0d399223
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 # %% ../../nbs/base/keys.ipynb #2a0c78ad
-def key_codes(frame, keys):
+def key_codes(frame: pd.DataFrame, keys: Sequence[str]) -> np.ndarray:
     """One integer a row that compares as the columns `keys` compare, from the first to the last.
 
     Parameters
     ----------
     frame : DataFrame
-        Without missing values in `keys`.
-    keys : list of str
-        Integer or text columns.
+        Without missing values in `keys`, which are integer or text columns.
 
     Returns
     -------
@@ -32,24 +32,14 @@ def key_codes(frame, keys):
     return codes
 
 # %% ../../nbs/base/keys.ipynb #1c01b4e1
-def sort_by_key(frame, keys):
-    """`frame` in the order of `keys`, with a fresh index; equal keys stay in the order in which they came.
-
-    Parameters
-    ----------
-    frame : DataFrame
-    keys : list of str
-
-    Returns
-    -------
-    DataFrame
-    """
+def sort_by_key(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """`frame` in the order of `keys`, with a fresh index; equal keys stay in the order in which they came."""
     codes = key_codes(frame, keys)
     if (codes[1:] < codes[:-1]).any():
         frame = frame.take(np.argsort(codes, kind="stable"))
     return frame.reset_index(drop=True)
 
 # %% ../../nbs/base/keys.ipynb #087578c7
-def group_starts(codes):
+def group_starts(codes: np.ndarray) -> np.ndarray:
     """Positions at which a new group begins in sorted `codes`."""
     return np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]]) if len(codes) else np.zeros(0, dtype=np.int64)

@@ -4,13 +4,16 @@
 
 # %% auto #0
 __all__ = ['ROW_GROUP', 'write_parquet', 'write_csv', 'plain', 'write_json', 'read_parquet', 'read_json', 'as_arrow',
-           'content_hash', 'profile_columns', 'write_described', 'frames_of']
+           'numbers_as_bytes', 'text_as_bytes', 'is_number', 'content_hash', 'profile_columns', 'write_described',
+           'frames_of']
 
 # %% ../../nbs/base/tables.ipynb #e4223909
 import hashlib
 import itertools
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,37 +26,31 @@ from .names import DataError
 from .text import for_spreadsheets
 
 # %% ../../nbs/base/tables.ipynb #fff1cb67
-def write_parquet(frame, path, sha256=None):
+def write_parquet(frame: pd.DataFrame, path: Path | str, sha256: str | None = None) -> Path:
     """Write `frame` to `path` as Parquet (zstd, no index), whole or not at all.
 
-    Parameters
-    ----------
-    frame : DataFrame
-    path : path
-    sha256 : str, optional
-        The content's hash, kept in the file's footer, where it is found without reading the rows.
+    `sha256`, the content's hash, is kept in the file's footer, where it is found without reading the rows.
     """
-    repeating = [
-        c for c in frame if frame[c].dtype.kind != "f"
-    ]  # amounts hardly repeat: a dictionary would not pay
+    repeating = [c for c in frame if frame[c].dtype.kind != "f"]  # a dictionary of amounts would not pay
     table = pa.Table.from_pandas(frame, preserve_index=False)
     if sha256:
         table = table.replace_schema_metadata({**table.schema.metadata, b"sha256": sha256.encode()})
-    return write_aside(
-        path,
-        lambda aside: pq.write_table(
+
+    def write(aside: Path) -> None:
+        pq.write_table(
             table, aside, compression="zstd", use_dictionary=repeating or False, write_page_checksum=True
-        ),
-    )
+        )
+
+    return write_aside(path, write)
 
 # %% ../../nbs/base/tables.ipynb #1d496d47
-def write_csv(frame, path):
-    """Write `frame` to `path` as CSV (UTF-8, no index), whole or not at all; no text in it is a formula to a spreadsheet."""
+def write_csv(frame: pd.DataFrame, path: Path | str) -> Path:
+    """Write `frame` to `path` as CSV (UTF-8, no index), whole or not at all; no text in it is a formula."""
     return write_aside(path, lambda aside: for_spreadsheets(frame).to_csv(aside, index=False))
 
 # %% ../../nbs/base/tables.ipynb #3d03235e
-def plain(value):
-    """Numpy scalars, arrays and containers as the plain Python that JSON and scrapbook take; NaN becomes None."""
+def plain(value: Any) -> Any:
+    """Numpy scalars, arrays and containers as the plain Python that JSON takes; NaN becomes None."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, np.ndarray, pd.Series, pd.Index)):
@@ -67,13 +64,15 @@ def plain(value):
     return value
 
 # %% ../../nbs/base/tables.ipynb #4d255411
-def write_json(content, path):
+def write_json(content: Any, path: Path | str) -> Path:
     """Write `content` to `path` as JSON with a stable layout, whole or not at all."""
     text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 # %% ../../nbs/base/tables.ipynb #6a9409ef
-def read_parquet(path, columns=None, remedy="run `dvc repro`, which builds it"):
+def read_parquet(
+    path: Path | str, columns: list[str] | None = None, remedy: str = "run `dvc repro`, which builds it"
+) -> pd.DataFrame:
     """Read a Parquet file of the project.
 
     Raises
@@ -92,7 +91,7 @@ def read_parquet(path, columns=None, remedy="run `dvc repro`, which builds it"):
         ) from error
 
 # %% ../../nbs/base/tables.ipynb #e7435e7e
-def read_json(path, remedy="run `dvc repro`, which builds it"):
+def read_json(path: Path | str, remedy: str = "run `dvc repro`, which builds it") -> Any:
     """Read a JSON file of the project; a missing or damaged one raises `DataError` with `remedy`."""
     path = resolve(path)
     if not path.is_file():
@@ -103,13 +102,38 @@ def read_json(path, remedy="run `dvc repro`, which builds it"):
         raise DataError(f"{path}: not whole JSON ({error}). Remedy: delete it and {remedy}.") from error
 
 # %% ../../nbs/base/tables.ipynb #0d8b27ea
-def as_arrow(column):
+def as_arrow(column: Any) -> pa.Array:
     """A text column as one Arrow array, on which counting and comparing run at the speed of memory."""
     text = pa.array(column, type=pa.large_string(), from_pandas=True)
     return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
 
+# %% ../../nbs/base/tables.ipynb #9fea3ede
+def numbers_as_bytes(column: pd.Series) -> list[bytes]:
+    """What a column of numbers adds to the hash: values, and for Int64 and its like which are missing."""
+    parts = []
+    if column.dtype.kind in "biuf" and not isinstance(column.dtype, np.dtype):  # Int64 and its like
+        parts.append(column.isna().to_numpy().tobytes())
+        column = column.fillna(0).astype(column.dtype.numpy_dtype)
+    values = column.to_numpy()
+    if values.dtype.kind == "f":
+        values = np.where(np.isnan(values), np.nan, values) + 0.0  # one NaN, one zero
+    return [*parts, np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"))).tobytes()]
+
+# %% ../../nbs/base/tables.ipynb #e0886b48
+def text_as_bytes(column: pd.Series) -> list[Any]:
+    """What a column of text adds to the hash: lengths, -1 for a missing value, and the characters."""
+    text = as_arrow(column)
+    lengths = pc.fill_null(pc.binary_length(text), -1).to_numpy(zero_copy_only=False)
+    characters = pc.fill_null(text, "").buffers()[2].slice(0, int(lengths.clip(0).sum()))
+    return [lengths.astype("<i8").tobytes(), characters]
+
+# %% ../../nbs/base/tables.ipynb #4dc8a337
+def is_number(column: pd.Series) -> bool:
+    """Whether a column holds numbers or truth values, and not text."""
+    return pd.api.types.is_numeric_dtype(column) or column.dtype == bool
+
 # %% ../../nbs/base/tables.ipynb #7d612011
-def content_hash(frame):
+def content_hash(frame: pd.DataFrame) -> str:
     """SHA-256 of a table's content: column names, dtypes, values and row order.
 
     Parameters
@@ -125,28 +149,13 @@ def content_hash(frame):
     digest = hashlib.sha256()
     for name, column in frame.items():
         digest.update(json.dumps([name, str(column.dtype), len(column)]).encode())
-        if pd.api.types.is_numeric_dtype(column) or column.dtype == bool:
-            if column.dtype.kind in "biuf" and not isinstance(column.dtype, np.dtype):  # Int64 and its like
-                digest.update(column.isna().to_numpy())
-                column = column.fillna(0).astype(column.dtype.numpy_dtype)
-            values = column.to_numpy()
-            if values.dtype.kind == "f":
-                values = np.where(np.isnan(values), np.nan, values) + 0.0  # one NaN, one zero
-            digest.update(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"))))
-        else:
-            text = as_arrow(column)
-            lengths = pc.fill_null(pc.binary_length(text), -1).to_numpy(zero_copy_only=False)
-            digest.update(lengths.astype("<i8"))
-            digest.update(pc.fill_null(text, "").buffers()[2].slice(0, int(lengths.clip(0).sum())))
+        for part in numbers_as_bytes(column) if is_number(column) else text_as_bytes(column):
+            digest.update(part)
     return digest.hexdigest()
 
 # %% ../../nbs/base/tables.ipynb #23e43f9f
-def profile_columns(frame):
+def profile_columns(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """One record a column: type, missing, unique, smallest and largest value.
-
-    Parameters
-    ----------
-    frame : DataFrame
 
     Returns
     -------
@@ -155,7 +164,7 @@ def profile_columns(frame):
     """
     records = {}
     for name, column in frame.items():
-        if pd.api.types.is_numeric_dtype(column) or column.dtype == bool:
+        if is_number(column):
             known = np.sort(column.dropna().to_numpy())  # faster than hashing values that hardly repeat
             unique = int((known[1:] != known[:-1]).sum()) + 1 if len(known) else 0
             low, high = (known[0], known[-1]) if len(known) else (None, None)
@@ -171,14 +180,15 @@ def profile_columns(frame):
 ROW_GROUP = 2**18  # rows
 
 # %% ../../nbs/base/tables.ipynb #26bd95d0
-def write_described(table, path):
+def write_described(
+    table: pd.DataFrame | Iterable[pa.RecordBatch | pa.Table], path: Path | str
+) -> dict[str, Any]:
     """Write a table and say what it is.
 
     Parameters
     ----------
     table : DataFrame or iterable of pyarrow.RecordBatch or pyarrow.Table
         Batches hold text only, under the same names in the same order.
-    path : path
 
     Returns
     -------
@@ -193,72 +203,68 @@ def write_described(table, path):
     rows = pq.read_metadata(path).num_rows
     digest, columns = hashlib.sha256(), {}
     for name in pq.read_schema(path).names:
-        batches = lambda: (as_arrow(batch.column(0)) for batch in _text_batches(path, [name]))
         digest.update(json.dumps([name, "str", rows]).encode())
-        distinct, ends = [], []
-        for text in batches():
-            digest.update(pc.binary_length(text).to_numpy(zero_copy_only=False).astype("<i8"))
-            different = text.unique()
-            distinct.append(
-                np.unique(pd.util.hash_array(different.to_numpy(zero_copy_only=False), categorize=False))
-            )
-            ends.append(pc.min_max(different).as_py())
-        for text in batches():
-            digest.update(_bytes_of(text))
-        # Counted by 64-bit hash: two of a million different texts fall together once in 30 million tables.
-        columns[name] = dict(
-            dtype="str",
-            missing=0,
-            unique=len(np.unique(np.concatenate(distinct))),
-            min=min(e["min"] for e in ends),
-            max=max(e["max"] for e in ends),
-        )
+        columns[name] = _described_text(path, name, digest)
     return dict(rows=rows, bytes=path.stat().st_size, sha256=digest.hexdigest(), columns=columns)
 
+# %% ../../nbs/base/tables.ipynb #8fa3ae6d
+def _described_text(path: Path, name: str, digest: Any) -> dict[str, Any]:
+    """The record of one column of a file of text, as of `profile_columns`; `digest` gets its content."""
+    hashes, ends = [], []
+    for text in _column_batches(path, name):
+        digest.update(pc.binary_length(text).to_numpy(zero_copy_only=False).astype("<i8").tobytes())
+        distinct = text.unique()
+        hashes.append(
+            np.unique(pd.util.hash_array(distinct.to_numpy(zero_copy_only=False), categorize=False))
+        )
+        ends.append(pc.min_max(distinct).as_py())
+    for text in _column_batches(path, name):
+        digest.update(_bytes_of(text))
+    # Counted by 64-bit hash: two of a million different texts fall together once in 30 million tables.
+    return dict(
+        dtype="str",
+        missing=0,
+        unique=len(np.unique(np.concatenate(hashes))),
+        min=min(end["min"] for end in ends),
+        max=max(end["max"] for end in ends),
+    )
+
 # %% ../../nbs/base/tables.ipynb #0348799f
-def _write_groups(batches, path):
+def _write_groups(batches: Iterable[pa.RecordBatch | pa.Table], path: Path) -> None:
+    """Write batches as a Parquet file, in groups of `ROW_GROUP` rows however large the batches are."""
     batches = iter(batches)
     first = next(batches)
     with pq.ParquetWriter(path, first.schema, compression="zstd", write_page_checksum=True) as writer:
-        held, rows = [], 0
+        waiting: list[pa.RecordBatch] = []
+        rows = 0
         for batch in itertools.chain([first], batches):
-            held += batch.to_batches() if isinstance(batch, pa.Table) else [batch]
+            waiting += batch.to_batches() if isinstance(batch, pa.Table) else [batch]
             rows += len(batch)
             while rows >= ROW_GROUP:
-                table = pa.Table.from_batches(held)
+                table = pa.Table.from_batches(waiting)
                 writer.write_table(table.slice(0, ROW_GROUP), ROW_GROUP)
-                held, rows = table.slice(ROW_GROUP).to_batches(), rows - ROW_GROUP
+                waiting, rows = table.slice(ROW_GROUP).to_batches(), rows - ROW_GROUP
         if rows:
-            writer.write_table(pa.Table.from_batches(held, first.schema), ROW_GROUP)
+            writer.write_table(pa.Table.from_batches(waiting, first.schema), ROW_GROUP)
 
 # %% ../../nbs/base/tables.ipynb #97aeda9f
-def _text_batches(path, columns=None):
+def _text_batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path) as file:
         yield from file.iter_batches(batch_size=ROW_GROUP, columns=columns, use_threads=False)
 
+# %% ../../nbs/base/tables.ipynb #5dd97126
+def _column_batches(path: Path, name: str) -> Iterator[pa.Array]:
+    return (as_arrow(batch.column(0)) for batch in _text_batches(path, [name]))
+
 # %% ../../nbs/base/tables.ipynb #653e3980
-def _bytes_of(text):
+def _bytes_of(text: pa.Array) -> Any:
     """The characters of a text column without missing values, one after the other."""
     starts = np.frombuffer(text.buffers()[1], dtype="<i8", count=text.offset + len(text) + 1)
-    return (
-        text.buffers()[2].slice(int(starts[text.offset]), int(starts[-1] - starts[text.offset]))
-        if starts[-1]
-        else b""
-    )
+    first, last = int(starts[text.offset]), int(starts[-1])
+    return text.buffers()[2].slice(first, last - first) if last else b""
 
 # %% ../../nbs/base/tables.ipynb #5215b7ad
-def frames_of(path, columns=None):
-    """A Parquet file of text, some hundred thousand rows at a time.
-
-    Parameters
-    ----------
-    path : path
-        Relative to the project's root.
-    columns : list of str, optional
-
-    Yields
-    ------
-    DataFrame
-    """
+def frames_of(path: Path | str, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
+    """A Parquet file of text, some hundred thousand rows at a time."""
     for batch in _text_batches(resolve(path), columns):
         yield batch.to_pandas()

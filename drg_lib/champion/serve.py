@@ -5,25 +5,29 @@
 # %% auto #0
 __all__ = ['Served']
 
-# %% ../../nbs/champion/serve.ipynb #05b9cfdc
-import mlflow
-import pandas as pd
+# %% ../../nbs/champion/serve.ipynb #f803176e
+from typing import Any
 
-import drg_lib.champion.score
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+import drg_lib.champion.model
 
 # %% ../../nbs/champion/serve.ipynb #cbe5647a
-class Served(mlflow.pyfunc.PythonModel):
+class Served(PythonModel):
     """Rows as in the input example in; prediction and intervals, in the target's unit, out."""
 
-    def load_context(self, context):
+    def load_context(self, context: Any) -> None:
         """Read the champion whose hash was recorded when the model was logged."""
-        self.champion = drg_lib.champion.score.load_champion(
-            context.artifacts["champion"], context.model_config["champion_sha256"]
-        )
+        folder, sha256 = context.artifacts["champion"], context.model_config["champion_sha256"]
+        self.champion = drg_lib.champion.model.load_champion(folder, sha256)
 
-    def predict(self, context, model_input: pd.DataFrame, params=None):
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
         """One row out for each row in; NaN where a row has no last value."""
         return self.champion.forecast(model_input)
 
-# %% ../../nbs/champion/serve.ipynb #1a40ef89
-mlflow.models.set_model(Served())
+# %% ../../nbs/champion/serve.ipynb #180f5f2c
+set_model(Served())

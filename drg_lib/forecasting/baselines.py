@@ -4,17 +4,27 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'growth_factors', 'grown_last_value', 'observed_values', 'shrunk_mean', 'two_year_mean',
-           'baseline_forecasts', 'hierarchy_forecast']
+           'baseline_forecasts', 'against_baselines', 'errors_of', 'best_baseline', 'hierarchy_forecast']
 
-# %% ../../nbs/forecasting/baselines.ipynb #0d399223
+# %% ../../nbs/forecasting/baselines.ipynb #a3d13ac6
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
+
+from ..base.names import KEYS
+from .metrics import relative_loss, score
+from .rows import PAIR
 
 # %% ../../nbs/forecasting/baselines.ipynb #317bd13b
 BASELINES = ("last_value", "grown_last_value", "two_year_mean", "shrunk_mean")
 
 # %% ../../nbs/forecasting/baselines.ipynb #417bf39f
-def growth_factors(history, drg, least=30, bounds=(0.8, 1.25)):
+def growth_factors(
+    history: pd.DataFrame, drg: pd.Series, least: int = 30, bounds: tuple[float, float] = (0.8, 1.25)
+) -> pd.Series:
     """By what factor a year the values of each row's DRG grew.
 
     Parameters
@@ -26,7 +36,7 @@ def growth_factors(history, drg, least=30, bounds=(0.8, 1.25)):
     least : int
         A DRG with fewer rows in `history` gets the growth of all of them.
     bounds : (float, float)
-        Smallest and largest factor; also keeps sums around zero from making a trend.
+        Smallest and largest factor. They also keep sums around zero from making a trend.
 
     Returns
     -------
@@ -36,36 +46,30 @@ def growth_factors(history, drg, least=30, bounds=(0.8, 1.25)):
     known = history.dropna(subset=["target", "last_value", "last_year"]).astype({"last_year": "float64"})
     if not len(known):
         return pd.Series(1.0, index=drg.index)
-    sums = (
-        known.assign(step=known["year"] - known["last_year"])
-        .groupby("apr_drg_code")
-        .agg(
-            target=("target", "sum"),
-            last=("last_value", "sum"),
-            step=("step", "mean"),
-            rows=("target", "size"),
-        )
+    known = known.assign(step=known["year"] - known["last_year"])
+    sums = known.groupby("apr_drg_code").agg(
+        target=("target", "sum"),
+        last=("last_value", "sum"),
+        step=("step", "mean"),
+        rows=("target", "size"),
     )
-    overall = float(
-        _factor(sums["target"].sum(), sums["last"].sum(), (known["year"] - known["last_year"]).mean(), bounds)
-    )
-    factors = pd.Series(_factor(sums["target"], sums["last"], sums["step"], bounds), sums.index).where(
-        sums["rows"] >= least, overall
-    )
-    return drg.map(factors).astype("float64").fillna(overall)
+    overall = float(_factor(sums["target"].sum(), sums["last"].sum(), known["step"].mean(), bounds))
+    factors = pd.Series(_factor(sums["target"], sums["last"], sums["step"], bounds), sums.index)
+    return drg.map(factors.where(sums["rows"] >= least, overall)).astype("float64").fillna(overall)
 
 # %% ../../nbs/forecasting/baselines.ipynb #d716e203
-def _factor(now, then, step, bounds):
+def _factor(now: ArrayLike, then: ArrayLike, step: ArrayLike, bounds: tuple[float, float]) -> np.ndarray:
+    """Growth a year from `then` to `now` in `step` years, within `bounds`; 1 where either is not positive."""
     now, then = np.asarray(now, dtype="float64"), np.asarray(then, dtype="float64")
     rising = (now > 0) & (then > 0)
-    return np.clip(
-        np.where(rising, np.divide(now, then, out=np.ones_like(now), where=rising), 1.0)
-        ** (1 / np.maximum(step, 1)),
-        *bounds,
-    )
+    growth = np.where(rising, np.divide(now, then, out=np.ones_like(now), where=rising), 1.0)
+    low, high = bounds
+    return np.clip(growth ** (1 / np.maximum(step, 1)), low, high)
 
 # %% ../../nbs/forecasting/baselines.ipynb #596f0e49
-def grown_last_value(history, rows, least=30, bounds=(0.8, 1.25)):
+def grown_last_value(
+    history: pd.DataFrame, rows: pd.DataFrame, least: int = 30, bounds: tuple[float, float] = (0.8, 1.25)
+) -> pd.Series:
     """The last observed value grown by its DRG's past trend.
 
     Parameters
@@ -80,12 +84,11 @@ def grown_last_value(history, rows, least=30, bounds=(0.8, 1.25)):
     Series
         last_value × factor ** (year − last_year), in the unit of the target, on the index of `rows`.
     """
-    return rows["last_value"] * growth_factors(history, rows["apr_drg_code"], least, bounds) ** (
-        rows["year"] - rows["last_year"].astype("float64")
-    )
+    factors = growth_factors(history, rows["apr_drg_code"], least, bounds)
+    return rows["last_value"] * factors ** (rows["year"] - rows["last_year"].astype("float64"))
 
 # %% ../../nbs/forecasting/baselines.ipynb #babd4a74
-def observed_values(history):
+def observed_values(history: pd.DataFrame) -> pd.DataFrame:
     """Each value of a pair and year that `history` knows, be it a target or a last value.
 
     Parameters
@@ -98,28 +101,24 @@ def observed_values(history):
     DataFrame
         facility_id, apr_drg_code, year, value; one row a pair and year.
     """
-    keys, parts = ["facility_id", "apr_drg_code"], []
+    parts = []
     for year, value in (("year", "target"), ("last_year", "last_value")):
         if value in history:
-            parts.append(
-                history[[*keys, year, value]]
-                .set_axis([*keys, "year", "value"], axis=1)
-                .dropna(subset=["year", "value"])
-                .astype({"year": "float64"})
-            )
-    return pd.concat(parts, ignore_index=True).drop_duplicates([*keys, "year"], ignore_index=True)
+            part = history[[*PAIR, year, value]].set_axis([*PAIR, "year", "value"], axis=1)
+            parts.append(part.dropna(subset=["year", "value"]).astype({"year": "float64"}))
+    return pd.concat(parts, ignore_index=True).drop_duplicates([*PAIR, "year"], ignore_index=True)
 
 # %% ../../nbs/forecasting/baselines.ipynb #4f449a5c
-def _known_at(history, rows, year):
-    """What is observed before `year`, grown to its prices."""
-    own = rows[rows["year"] == year]
-    seen = observed_values(pd.concat([history, own.assign(target=np.nan)], ignore_index=True))
+def _known_at(history: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """What is observed before the one year of `rows`, grown to its prices."""
+    year = rows["year"].iloc[0]
+    seen = observed_values(pd.concat([history, rows.assign(target=np.nan)], ignore_index=True))
     seen = seen[seen["year"] < year].reset_index(drop=True)
     factor = growth_factors(history, seen["apr_drg_code"]) if "last_value" in history else 1.0
-    return own, seen.assign(value=seen["value"] * factor ** (year - seen["year"]))
+    return seen.assign(value=seen["value"] * factor ** (year - seen["year"]))
 
 # %% ../../nbs/forecasting/baselines.ipynb #b4c86970
-def shrunk_mean(history, rows):
+def shrunk_mean(history: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
     """The pair's mean over the years, shrunk towards its DRG's.
 
     Parameters
@@ -127,7 +126,7 @@ def shrunk_mean(history, rows):
     history : DataFrame
         Training rows: facility_id, apr_drg_code, year, last_year, last_value, target.
     rows : DataFrame
-        Rows to forecast, without their target: their last values count as observed before their year.
+        Rows to forecast, without their target. Their last values count as observed before their year.
 
     Returns
     -------
@@ -135,36 +134,36 @@ def shrunk_mean(history, rows):
         In the unit of the target, on the index of `rows`; NaN for a DRG that was never seen.
     """
     result = pd.Series(np.nan, index=rows.index)
-    for year in sorted(rows["year"].unique()):
-        own, seen = _known_at(history, rows, year)
-        pairs = seen.groupby(["facility_id", "apr_drg_code"])["value"].agg(["mean", "size"]).reset_index()
+    for _, of_year in rows.groupby("year"):
+        seen = _known_at(history, of_year)
+        pairs = seen.groupby(PAIR)["value"].agg(["mean", "size"]).reset_index()
         drg = pairs.groupby("apr_drg_code")["mean"].mean()
-        scale = drg.abs().clip(lower=seen["value"].abs().median() / 10)
-        own_mean = seen.merge(pairs, on=["facility_id", "apr_drg_code"])
-        within = (
-            ((own_mean["value"] - own_mean["mean"]) / own_mean["apr_drg_code"].map(scale)) ** 2
-        ).sum() / max(len(seen) - len(pairs), 1)
-        spread = (
-            ((pairs["mean"] - pairs["apr_drg_code"].map(drg)) / pairs["apr_drg_code"].map(scale)) ** 2
-        ).sum() / max(len(pairs) - len(drg), 1)
-        between = max(spread - within * (1 / pairs["size"]).mean(), 0.05 * spread, 1e-12)
-        found = own[["facility_id", "apr_drg_code"]].merge(
-            pairs, on=["facility_id", "apr_drg_code"], how="left"
-        )
-        n = found["size"].fillna(0.0)
-        shrunk = (n * found["mean"].fillna(0.0) + within / between * found["apr_drg_code"].map(drg)) / (
-            n + within / between
-        )
-        result.loc[own.index] = shrunk.to_numpy()
+        worth = _worth_of_drg(seen, pairs, drg)
+        known = of_year[PAIR].merge(pairs, on=PAIR, how="left")
+        n = known["size"].fillna(0.0)
+        shrunk = (n * known["mean"].fillna(0.0) + worth * known["apr_drg_code"].map(drg)) / (n + worth)
+        result.loc[of_year.index] = shrunk.to_numpy()
     return result
 
+# %% ../../nbs/forecasting/baselines.ipynb #0ddca22f
+def _worth_of_drg(seen: pd.DataFrame, pairs: pd.DataFrame, drg: pd.Series) -> float:
+    """How many values of a pair its DRG's mean is worth: the variance within pairs over that between them."""
+    scale = drg.abs().clip(lower=seen["value"].abs().median() / 10)
+    values = seen.merge(pairs, on=PAIR)
+    of_values = ((values["value"] - values["mean"]) / values["apr_drg_code"].map(scale)) ** 2
+    of_means = ((pairs["mean"] - pairs["apr_drg_code"].map(drg)) / pairs["apr_drg_code"].map(scale)) ** 2
+    within = of_values.sum() / max(len(seen) - len(pairs), 1)
+    spread = of_means.sum() / max(len(pairs) - len(drg), 1)
+    between = max(spread - within * (1 / pairs["size"]).mean(), 0.05 * spread, 1e-12)
+    return within / between
+
 # %% ../../nbs/forecasting/baselines.ipynb #483346e3
-def two_year_mean(rows):
+def two_year_mean(rows: pd.DataFrame) -> pd.Series:
     """The column `two_year_mean` of a partition; the last value where a row has none."""
     return rows["two_year_mean"].fillna(rows["last_value"]) if "two_year_mean" in rows else rows["last_value"]
 
 # %% ../../nbs/forecasting/baselines.ipynb #399f33b2
-def baseline_forecasts(history, rows):
+def baseline_forecasts(history: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """All four baselines.
 
     Parameters
@@ -177,27 +176,74 @@ def baseline_forecasts(history, rows):
     Returns
     -------
     DataFrame
-        `BASELINES` as columns, float64 in the unit of the target, on the index of `rows`. NaN where a row has no last value
-        (`shrunk_mean`: where its DRG was never seen).
+        `BASELINES` as columns, float64 in the unit of the target, on the index of `rows`. NaN where a row has
+        no last value (`shrunk_mean`: where its DRG was never seen).
     """
-    return pd.DataFrame(
-        dict(
-            last_value=rows["last_value"].astype("float64"),
-            grown_last_value=grown_last_value(history, rows),
-            two_year_mean=two_year_mean(rows),
-            shrunk_mean=shrunk_mean(history, rows),
-        ),
-        index=rows.index,
-    ).astype("float64")
+    forecasts = dict(
+        last_value=rows["last_value"].astype("float64"),
+        grown_last_value=grown_last_value(history, rows),
+        two_year_mean=two_year_mean(rows),
+        shrunk_mean=shrunk_mean(history, rows),
+    )
+    return pd.DataFrame(forecasts, index=rows.index).astype("float64")
+
+# %% ../../nbs/forecasting/baselines.ipynb #619dea39
+def against_baselines(
+    table: pd.DataFrame, meta: dict[str, Any], predictions: pd.DataFrame, name: str
+) -> pd.DataFrame:
+    """Errors of the model and of the baselines in each year, out of fold.
+
+    Parameters
+    ----------
+    table, meta : DataFrame, dict
+        The partition.
+    predictions : DataFrame
+        Of the model, from `forecasting.tuning.fit_and_predict`.
+    name : str
+        The model's.
+
+    Returns
+    -------
+    DataFrame
+        year, split, forecast, rmse, mae, weighted_ape, weighted_mae, loss; the model first in each year.
+    """
+    by_key, metrics = table.set_index(KEYS), meta["target"].get("loss") or ["rmse"]
+    records = []
+    for (year, split), predicted in predictions.groupby(["year", "split"]):
+        rows = by_key.loc[pd.MultiIndex.from_frame(predicted[KEYS])].reset_index()
+        train = table["year"] < year if split == "validation" else table["split"] != "test"
+        forecasts = baseline_forecasts(table[train], rows.drop(columns="target"))
+        forecasts.insert(0, name, predicted["prediction"].to_numpy())
+        for forecast, values in forecasts.items():
+            records.append(dict(year=year, split=split, forecast=forecast) | errors_of(rows, values, metrics))
+    return pd.DataFrame(records)
+
+# %% ../../nbs/forecasting/baselines.ipynb #4d9af3e9
+def errors_of(rows: pd.DataFrame, forecast: pd.Series, metrics: Iterable[str]) -> dict[str, float | None]:
+    """rmse, mae, weighted_ape and weighted_mae of a forecast, and its `relative_loss` by `metrics`."""
+    errors = score(rows["target"], forecast, rows["last_value"], rows["discharges"])
+    named = {m: errors[m] for m in ("rmse", "mae", "weighted_ape", "weighted_mae")}
+    return named | {"loss": relative_loss(rows, forecast, list(metrics))}
+
+# %% ../../nbs/forecasting/baselines.ipynb #46ef6760
+def best_baseline(errors: Mapping[str, float] | pd.Series, baselines: Iterable[str] = BASELINES) -> str:
+    """The baseline with the smallest error; of two that are equal, the first of `baselines`.
+
+    Parameters
+    ----------
+    errors : dict of float or Series
+        An error or a loss by forecast, in any unit. It may name models as well.
+    """
+    return min(baselines, key=lambda name: errors[name])
 
 # %% ../../nbs/forecasting/baselines.ipynb #0e9479ec
-def hierarchy_forecast(history, rows, shrink=5.0):
+def hierarchy_forecast(history: pd.DataFrame, rows: pd.DataFrame, shrink: float = 5.0) -> pd.Series:
     """A forecast from the DRG and the facility alone.
 
     Parameters
     ----------
     history : DataFrame
-        Rows of earlier years: facility_id, apr_drg_code, year, target and, for the trend, last_year and last_value.
+        Rows of earlier years: facility_id, apr_drg_code, year, target; for the trend last_year, last_value.
     rows : DataFrame
         facility_id, apr_drg_code, year; nothing else is read.
     shrink : float
@@ -206,36 +252,52 @@ def hierarchy_forecast(history, rows, shrink=5.0):
     Returns
     -------
     Series
-        In the unit of the target, on the index of `rows`; an unknown DRG or facility counts as an average one. NaN when
-        `history` has no value before the row's year.
+        In the unit of the target, on the index of `rows`. An unknown DRG or facility counts as an average
+        one; NaN when `history` has no value before the row's year.
     """
     result = pd.Series(np.nan, index=rows.index)
-    for year in sorted(rows["year"].unique()):
-        own, seen = _known_at(history, rows[["facility_id", "apr_drg_code", "year"]], year)
-        if not len(seen):
-            continue
-        unit = float(seen["value"].abs().median()) or 1.0
-        positive = bool((seen["value"] > 0).all())
-        pairs = seen.groupby(["facility_id", "apr_drg_code"], as_index=False)["value"].mean()
-        level = np.log(pairs["value"]) if positive else np.arcsinh(pairs["value"] / unit)
-        overall, facility = level.mean(), pd.Series(0.0, index=pairs.index)
-        for _ in range(3):
-            drg_effect = _effect(level - overall - facility, pairs["apr_drg_code"], shrink)
-            facility_effect = _effect(
-                level - overall - pairs["apr_drg_code"].map(drg_effect), pairs["facility_id"], shrink
-            )
-            facility = pairs["facility_id"].map(facility_effect)
-        back = np.exp if positive else lambda v: np.sinh(v) * unit
-        fitted = back(overall + facility + pairs["apr_drg_code"].map(drg_effect))
-        scale = pairs["value"].sum() / fitted.sum() if positive else 1.0
-        result.loc[own.index] = scale * back(
-            overall
-            + own["facility_id"].map(facility_effect).astype("float64").fillna(0.0)
-            + own["apr_drg_code"].map(drg_effect).astype("float64").fillna(0.0)
-        )
+    for _, of_year in rows[[*PAIR, "year"]].groupby("year"):
+        seen = _known_at(history, of_year)
+        if len(seen):
+            result.loc[of_year.index] = _from_levels(seen, of_year, shrink)
     return result
 
+# %% ../../nbs/forecasting/baselines.ipynb #53daa5cf
+def _from_levels(seen: pd.DataFrame, rows: pd.DataFrame, shrink: float) -> pd.Series:
+    """The forecast for `rows` from levels of DRGs and facilities, scaled to be right on average."""
+    unit = float(seen["value"].abs().median()) or 1.0
+    positive = bool((seen["value"] > 0).all())
+    pairs = seen.groupby(PAIR, as_index=False)["value"].mean()
+    level = np.log(pairs["value"]) if positive else np.arcsinh(pairs["value"] / unit)
+    overall = level.mean()
+    drg_effect, facility_effect = _effects_in_turn(level - overall, pairs, shrink)
+    of_pairs = overall + pairs["facility_id"].map(facility_effect) + pairs["apr_drg_code"].map(drg_effect)
+    of_rows = (
+        overall
+        + rows["facility_id"].map(facility_effect).astype("float64").fillna(0.0)
+        + rows["apr_drg_code"].map(drg_effect).astype("float64").fillna(0.0)
+    )
+    scale = pairs["value"].sum() / _amount(of_pairs, positive, unit).sum() if positive else 1.0
+    return scale * _amount(of_rows, positive, unit)
+
+# %% ../../nbs/forecasting/baselines.ipynb #865b746f
+def _amount(level: pd.Series, positive: bool, unit: float) -> pd.Series:
+    """The amounts that stand at a level: the inverse of the logarithm, or of asinh in units."""
+    return np.exp(level) if positive else np.sinh(level) * unit
+
+# %% ../../nbs/forecasting/baselines.ipynb #17dbd051
+def _effects_in_turn(level: pd.Series, pairs: pd.DataFrame, shrink: float) -> tuple[pd.Series, pd.Series]:
+    """By how much each DRG and each facility differs from the whole, each fitted to what the other leaves."""
+    facility = pd.Series(0.0, index=pairs.index)
+    for _ in range(3):
+        drg_effect = _effect(level - facility, pairs["apr_drg_code"], shrink)
+        rest = level - pairs["apr_drg_code"].map(drg_effect)
+        facility_effect = _effect(rest, pairs["facility_id"], shrink)
+        facility = pairs["facility_id"].map(facility_effect)
+    return drg_effect, facility_effect
+
 # %% ../../nbs/forecasting/baselines.ipynb #d83ba5c8
-def _effect(rest, group, shrink):
+def _effect(rest: pd.Series, group: pd.Series, shrink: float) -> pd.Series:
+    """The mean of each group, shrunk towards 0."""
     sums = rest.groupby(group).agg(["sum", "size"])
     return sums["sum"] / (sums["size"] + shrink)

@@ -7,26 +7,25 @@ __all__ = ['skip_slow_import', 'glue', 'read_scraps']
 
 # %% ../../nbs/reporting/scraps.ipynb #5e5c84fa
 import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..base.tables import plain
 
 # %% ../../nbs/reporting/scraps.ipynb #3542624f
-def skip_slow_import():
-    """Keep jsonschema from importing its optional URI grammar; call before papermill or scrapbook is imported."""
-    sys.modules.setdefault("rfc3987_syntax", None)
+def skip_slow_import() -> None:
+    """Keep jsonschema from importing its optional URI grammar; to be called before papermill or scrapbook."""
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None: not there
 
 # %% ../../nbs/reporting/scraps.ipynb #0d37ca0e
-def glue(**values):
+def glue(**values: Any) -> None:
     """Keep named values in the running notebook as scraps.
 
-    Parameters
-    ----------
-    **values
-        Numbers, text, lists or dicts; numpy scalars are cast, a DataFrame becomes a list of records. None is left out, since
-        scrapbook keeps no null.
+    Numpy scalars are cast and a DataFrame becomes a list of records. None is left out, since scrapbook keeps
+    no null.
     """
-    import pandas as pd
-
-    from drg_lib.base.tables import plain
-
     skip_slow_import()
     import scrapbook
 
@@ -34,15 +33,12 @@ def glue(**values):
         if isinstance(value, pd.DataFrame):
             value = value.to_dict("records")
         value = plain(value)
-        if value is None:
-            continue
-        scrapbook.glue(
-            name, value, encoder="text" if isinstance(value, str) else "json"
-        )  # the JSON encoder parses text
+        if value is not None:
+            scrapbook.glue(name, value, encoder="text" if isinstance(value, str) else "json")
 
 # %% ../../nbs/reporting/scraps.ipynb #b1de1746
-def read_scraps(path):
-    """All scraps of the executed notebook at `path`, as a dict by name."""
+def read_scraps(path: Path | str) -> dict[str, Any]:
+    """All scraps of the executed notebook at `path`, by name."""
     skip_slow_import()
     import scrapbook
 

@@ -8,6 +8,7 @@ __all__ = ['COUNTS', 'SHARES', 'AMOUNTS', 'format_of', 'show_table']
 # %% ../../nbs/reporting/show.ipynb #5d518967
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -45,13 +46,11 @@ def format_of(column: str, unit: str | None = None) -> str | Callable | None:
     if column in SHARES:
         return partial(percent, digits=1)
     if column in AMOUNTS:
-        return (lambda value: in_unit(value, unit, 0)) if unit else "{:,.0f}"
+        return partial(in_unit, unit=unit, position=0) if unit else "{:,.0f}"
     return None
 
 # %% ../../nbs/reporting/show.ipynb #4716b36f
-def show_table(
-    table: pd.DataFrame, unit: str | None = None, formats: dict[str, str | Callable] | None = None
-) -> Styler:
+def show_table(table: pd.DataFrame, unit: str | None = None, formats: dict[Any, Any] | None = None) -> Styler:
     """A table as a report shows it.
 
     Parameters
@@ -68,9 +67,10 @@ def show_table(
     Styler
         Numbers written by `format_of`, missing values as a dash, text escaped and at the left.
     """
-    known = {column: format_of(str(column), unit) for column in table}
-    known = {column: how for column, how in known.items() if how is not None} | (formats or {})
     texts = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
+    by_name = {column: format_of(str(column), unit) for column in table if column not in texts}
+    known = {column: form for column, form in by_name.items() if form is not None} | (formats or {})
     styled = table.style.format(known, na_rep="–", escape="html")
-    styled = styled.set_properties(subset=texts, **{"text-align": "left"}) if texts else styled
+    left = [{"selector": "th.col_heading, td", "props": "text-align: left"}]
+    styled = styled.set_table_styles({column: left for column in texts}) if texts else styled
     return styled.hide(axis="index") if isinstance(table.index, pd.RangeIndex) else styled

@@ -1,4 +1,7 @@
-"""HTML in a hospital's name shows as text: in the executed reports as a browser renders them, and in every table with a style."""
+"""HTML in a hospital's name shows as text.
+
+In the executed reports as a browser renders them, and in every table with a style.
+"""
 
 import json
 import re
@@ -95,7 +98,10 @@ def test_reports_show_the_names_and_run_nothing(reports, tmp_path):
 
 
 def test_styled_tables_escape():
-    "pandas escapes a plain table; a styled one only where it is told to. Those that show no text from a file are listed."
+    """pandas escapes a plain table, a styled one only where it is told to.
+
+    Those that show no text from a file are listed.
+    """
     numbers_only = {"6_evaluation.ipynb": 2, "8_deployment.ipynb": 1, "comparison.ipynb": 1}
     bare = {}
     for path in sorted((ROOT / "nbs").rglob("*.ipynb")):

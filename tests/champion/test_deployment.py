@@ -1,4 +1,4 @@
-"The forecast: one row a pair, features as in training, cold starts from the hierarchy, nothing lost in silence."
+"""The forecast: one row a pair, features as in training, and nothing is lost in silence."""
 
 import json
 
@@ -10,19 +10,15 @@ from conftest import ROOT
 from panels import COST, panel
 
 from drg_lib.base.names import KEYS, DataError
+from drg_lib.base.tables import write_parquet
+from drg_lib.champion.forecast_table import FORECAST_COLUMNS, add_names, check_forecast
 from drg_lib.champion.hierarchy import from_hierarchy, hierarchy_calibration, known_values, past_year
 from drg_lib.champion.intervals import bound_names, calibrate
-from drg_lib.champion.score import Champion
-from drg_lib.deployment import (
-    FORECAST_COLUMNS,
-    add_names,
-    check_forecast,
-    expected_change,
-    forecast,
-    forecast_features,
-    reach,
-    refit,
-)
+from drg_lib.champion.model import Champion
+from drg_lib.champion.outlook import expected_change
+from drg_lib.champion.reach import reach
+from drg_lib.champion.refit import refit
+from drg_lib.deployment import forecast, forecast_features
 from drg_lib.forecasting.baselines import hierarchy_forecast
 from drg_lib.forecasting.rows import future_rows
 from drg_lib.partitioning import assemble
@@ -45,8 +41,8 @@ def steps(max_gap_years=1):
 
 def through(frame, max_gap_years=1):
     for step, parameters in steps(max_gap_years):
-        made = step(frame, **parameters)
-        frame = made[0] if isinstance(made, tuple) else made
+        result = step(frame, **parameters)
+        frame = result[0] if isinstance(result, tuple) else result
     return frame
 
 
@@ -71,7 +67,7 @@ def champion(model, name="ridge"):
     )
 
 
-def made(model, values, year=None, max_gap_years=1):
+def forecast_of(model, values, year=None, max_gap_years=1):
     rows, _ = future_rows(values, year, max_gap_years, "none")
     return forecast(champion(model), forecast_features(values, rows, steps(max_gap_years)), rows)
 
@@ -133,9 +129,13 @@ def test_forecast_is_whole(tmp_path):
     values, _ = panel()
     table, meta = assemble(through(values), values, COST, 2, 3)
     model = refit(table, meta, {"config": model_config("ridge"), "best_params": {"alpha": 50.0}})
-    by_model, without = made(model, values)
+    by_model, without = forecast_of(model, values)
     drgs = pd.DataFrame({"apr_drg_code": ["000"], "apr_drg_description": ["Liver transplant"]})
-    result = check_forecast(add_names(by_model.assign(target="mean_cost", data_version="v12"), None, drgs))
+    write_parquet(drgs, tmp_path / "v2" / "drgs.parquet")
+    by_model = by_model.assign(target="mean_cost", data_version="v12")
+    result = check_forecast(add_names(by_model, tmp_path))
+    described = result.loc[result["apr_drg_code"] == "000", "apr_drg_description"]
+    assert (described == "Liver transplant").all() and result["facility_name"].isna().all()
     assert (
         list(result) == FORECAST_COLUMNS
         and len(result) == len(values[values["year"] == 2017])
@@ -163,17 +163,16 @@ def test_pair_whose_last_year_lacks_the_target_is_listed():
     table, meta = assemble(through(values), values, COST, 2, 3)
     model = refit(table, meta, {"config": model_config("ridge"), "best_params": {}})
     values.loc[values.index[-1], "w_mean_cost"] = np.nan
-    _, without = made(model, values)
+    _, without = forecast_of(model, values)
     assert len(without) == 1 and without["facility_id"].iloc[0] == values["facility_id"].iloc[-1]
 
 
-def test_uneven_years_look_further_ahead():
+def test_uneven_years_look_further_ahead(tmp_path):
     values, _ = panel(years=[2011, 2013, 2016, 2017, 2019])
     table, meta = assemble(through(values, 3), values, COST, 1, 2)
     model = refit(table, meta, {"config": model_config("ridge"), "best_params": {}})
-    result = check_forecast(
-        add_names(made(model, values, 2022, 3)[0].assign(target="mean_cost", data_version="v12"), None, None)
-    )
+    by_model = forecast_of(model, values, 2022, 3)[0].assign(target="mean_cost", data_version="v12")
+    result = check_forecast(add_names(by_model, tmp_path))
     assert (result["years_ahead"] == 3).all() and (result["last_year"] == 2019).all()
 
 
@@ -224,8 +223,8 @@ def test_cold_starts_come_from_the_hierarchy_and_are_judged_on_past_years():
         and (result["last_year"] < 2017).all()
         and np.allclose(result["prediction"], hierarchy_forecast(known, cold[KEYS]))
     )
-    own = now[KEYS].merge(table.loc[table["last_value"].notna(), KEYS], on=KEYS).assign(prediction=1.0)
-    share = reach(past, own, calibration).set_index("method")
+    by_model = now[KEYS].merge(table.loc[table["last_value"].notna(), KEYS], on=KEYS).assign(prediction=1.0)
+    share = reach(past, by_model, calibration).set_index("method")
     assert (
         share["pairs"].sum() == len(now)
         and share["share_of_discharges"].sum() == pytest.approx(1)
@@ -234,7 +233,7 @@ def test_cold_starts_come_from_the_hierarchy_and_are_judged_on_past_years():
 
 
 def test_medicare_forecast_is_whole_and_says_its_reach(medicare_build):
-    "The real panel's forecast for 2022: the agreed columns, both methods, CSV as Parquet, a dictionary, and a backtest of what it reaches."
+    """The real panel's forecast for 2022: columns, both methods, CSV as Parquet, dictionary and reach."""
     table = pd.read_parquet(medicare_build / "data" / "forecast.parquet")
     assert (
         list(table) == FORECAST_COLUMNS

@@ -1,4 +1,4 @@
-"""Evaluation: figures against hand computation and scikit-learn, the champion's blindness to the test years, pictures."""
+"""Evaluation: figures by hand and by scikit-learn, a choice that is blind to the test years, pictures."""
 
 import json
 import warnings
@@ -11,16 +11,13 @@ from sklearn import metrics as sk
 from drg_lib import evaluation as ev
 from drg_lib.base.names import DataError
 from drg_lib.base.tables import write_json, write_parquet
+from drg_lib.champion import error_pictures as pictures_of
 from drg_lib.champion import errors as er
-from drg_lib.champion.importance import (
-    contributions,
-    feature_groups,
-    importances,
-    plot_contributions,
-    plot_importances,
-)
-from drg_lib.champion.intervals import coverage, coverage_table, intervals_of, plot_coverage
-from drg_lib.champion.score import Blend
+from drg_lib.champion.contributions import contributions, plot_contributions
+from drg_lib.champion.coverage import coverage, coverage_table, intervals_of, plot_coverage
+from drg_lib.champion.forecasts import read_models, with_history
+from drg_lib.champion.importance import feature_groups, importances, plot_importances
+from drg_lib.champion.model import Blend
 from drg_lib.forecasting.baselines import BASELINES
 from drg_lib.forecasting.forecaster import Forecaster
 from drg_lib.forecasting.metrics import score, volume_edges, volume_group
@@ -86,7 +83,7 @@ def partition():
 
 def history(folder, partition):
     write_models(folder, partition)
-    return ev.with_history(ev.read_models("mean_cost", MODELS, folder)[0], partition)
+    return with_history(read_models("mean_cost", MODELS, folder)[0], partition)
 
 
 @pytest.fixture(scope="module")
@@ -140,34 +137,34 @@ def test_champion_without_a_loss_is_refused(loss):
 
 def test_choice_blend_and_intervals_never_depend_on_test_rows(tmp_path):
     partition = fake_partition(80)
-    test, poisoned, found = partition["split"] == "test", partition.copy(), []
+    test, poisoned, results = partition["split"] == "test", partition.copy(), []
     poisoned.loc[test, "target"] = poisoned.loc[test, "target"].sample(frac=1, random_state=7).to_numpy() * 3
     for name, table in dict(as_is=partition, poisoned=poisoned).items():
-        held, weights, loss = ev.add_blend(history(tmp_path / name, table), MODELS, ["rmse"])
-        calibration, _ = intervals_of(held, "blend")
-        held = held[held["split"] == "test"].reset_index(drop=True)
-        found.append(
+        forecasts, weights, loss = ev.add_blend(history(tmp_path / name, table), MODELS, ["rmse"])
+        calibration, _ = intervals_of(forecasts, "blend")
+        tested = forecasts[forecasts["split"] == "test"].reset_index(drop=True)
+        results.append(
             (
                 weights,
                 loss,
                 calibration,
-                held[["blend", *BASELINES]].to_numpy().tolist(),
-                er.compare(held, ALL)["rmse"].tolist(),
+                tested[["blend", *BASELINES]].to_numpy().tolist(),
+                er.compare(tested, ALL)["rmse"].tolist(),
             )
         )
-    assert found[0][:4] == found[1][:4] and found[0][4] != found[1][4]
+    assert results[0][:4] == results[1][:4] and results[0][4] != results[1][4]
 
 
 def test_missing_and_unequal_models_are_refused(tmp_path, partition):
     with pytest.raises(DataError, match="drg-run stage=modeling target=mean_cost models=ridge"):
-        ev.read_models("mean_cost", MODELS, tmp_path)
+        read_models("mean_cost", MODELS, tmp_path)
     with pytest.raises(DataError, match="models is empty"):
-        ev.read_models("mean_cost", [], tmp_path)
+        read_models("mean_cost", [], tmp_path)
     write_models(tmp_path, partition)
     path = tmp_path / "models" / "mean_cost" / "catboost" / "predictions.parquet"
     write_parquet(pd.read_parquet(path).iloc[1:], path)
     with pytest.raises(DataError, match="catboost forecast other rows"):
-        ev.read_models("mean_cost", MODELS, tmp_path)
+        read_models("mean_cost", MODELS, tmp_path)
 
 
 def test_baselines_of_a_validation_year_know_only_the_years_before(tmp_path, partition, forecasts):
@@ -193,12 +190,12 @@ def test_compare_overall_and_by_year(rows):
 
 def test_bootstrap_is_that_of_a_loop_over_draws(rows):
     errors, against = er.bootstrap(rows, MODELS, ["last_value"], n=40, seed=5)
-    groups = [own for _, own in rows.groupby(pd.factorize(rows["facility_id"])[0])]
+    groups = [group for _, group in rows.groupby(pd.factorize(rows["facility_id"])[0])]
     gains = []
     for draw in np.random.default_rng(5).multinomial(
         len(groups), np.full(len(groups), 1 / len(groups)), size=40
     ):
-        drawn = pd.concat([own for own, times in zip(groups, draw) for _ in range(times)])
+        drawn = pd.concat([group for group, times in zip(groups, draw) for _ in range(times)])
         gains.append(
             1
             - sk.root_mean_squared_error(drawn.target, drawn.ridge)
@@ -220,31 +217,33 @@ def test_bootstrap_is_paired(rows):
         ["last_value"],
         n=200,
     )
-    held = errors.set_index("model")
+    ranges = errors.set_index("model")
     assert (
         against["better"].tolist() == ["no"]
         and against["low"].iloc[0] == pytest.approx(-0.01) == against["high"].iloc[0]
     )
-    assert held.loc["ridge", "rmse_low"] < held.loc["last_value", "rmse"] < held.loc["ridge", "rmse_high"]
+    assert (
+        ranges.loc["ridge", "rmse_low"] < ranges.loc["last_value", "rmse"] < ranges.loc["ridge", "rmse_high"]
+    )
 
 
 def test_verdict_says_when_a_baseline_wins(rows):
-    def said(prediction):
+    def sentence(prediction):
         return er.verdict(
             *er.bootstrap(rows.assign(catboost=prediction), ["catboost"], list(BASELINES), n=100), "catboost"
         )
 
-    assert "closer (RMSE) than the best baseline" in said(
+    assert "closer (RMSE) than the best baseline" in sentence(
         rows.target * 0.99
-    ) and "does not beat the best baseline" in said(rows.last_value * 2)
+    ) and "does not beat the best baseline" in sentence(rows.last_value * 2)
 
 
 def test_errors_by_group_by_hand(rows):
     table = er.errors_by(rows, rows["facility_id"], "ridge", "last_value").set_index("group")
-    own = rows[rows.facility_id == "3"]
-    assert table.loc["3", "mae"] == pytest.approx((own.ridge - own.target).abs().mean())
+    hospital = rows[rows.facility_id == "3"]
+    assert table.loc["3", "mae"] == pytest.approx((hospital.ridge - hospital.target).abs().mean())
     assert table.loc["3", "share"] == pytest.approx(
-        (own.ridge - own.target).abs().sum() / own.target.abs().sum()
+        (hospital.ridge - hospital.target).abs().sum() / hospital.target.abs().sum()
     )
     assert table["rows"].sum() == len(rows) and (table["rmse"] ** 2 * table["rows"]).is_monotonic_decreasing
 
@@ -281,10 +280,10 @@ def test_families(grouper, codes):
 @pytest.mark.parametrize("grouper", ["apr", "ms"])
 def test_every_code_has_one_family(grouper):
     codes = pd.Series([f"{i:03d}" for i in range(1, 1000)])
-    found = drg_family(codes, grouper)
+    families = drg_family(codes, grouper)
     assert (
-        found.ne("unknown").mean() > 0.99
-        and found.nunique() >= 27
+        families.ne("unknown").mean() > 0.99
+        and families.nunique() >= 27
         and drg_family(pd.Series(["", "0", "1000", "A"]), grouper).eq("unknown").all()
     )
     with pytest.raises(DataError, match="grouper 'drg'"):
@@ -324,7 +323,10 @@ def test_volume_falls_back_to_the_last_value(rows):
 @pytest.fixture(scope="module")
 def fitted(partition):
     past, features = partition[partition.year < 2016], ["lag_mean_cost", "roll2_mean_cost", "lag_noise"]
-    make = lambda *about: Forecaster(*about, column="mean_cost", features=features, n_jobs=1).fit(past)
+
+    def make(*about):
+        return Forecaster(*about, column="mean_cost", features=features, n_jobs=1).fit(past)
+
     return dict(
         linear=make("sklearn.linear_model.Ridge", {"alpha": 1.0}, "one_hot", {"impute": True, "scale": True}),
         forest=make(
@@ -340,9 +342,9 @@ def fitted(partition):
 
 @pytest.mark.parametrize("name", ["linear", "boosted"])
 def test_contributions_add_up_to_the_forecast_change(partition, fitted, name):
-    held = partition[partition.split == "test"].head(200).reset_index(drop=True)
-    moved, (last, gap) = contributions(fitted[name], held), fitted[name]._last(held)
-    rest = fitted[name].regressor_.predict(fitted[name]._matrix(held, last, gap))
+    explained = partition[partition.split == "test"].head(200).reset_index(drop=True)
+    moved, (last, gap) = contributions(fitted[name], explained), fitted[name]._last(explained)
+    rest = fitted[name].regressor_.predict(fitted[name]._matrix(explained, last, gap))
     assert (moved.table.sum(axis=1) - rest).std() < 1e-6  # all but the average, the same for every row
     assert {"facility_id", "apr_drg_code"} <= set(moved.table) and moved.summary()[
         "contribution"
@@ -350,15 +352,15 @@ def test_contributions_add_up_to_the_forecast_change(partition, fitted, name):
 
 
 def test_a_blend_weighs_contributions_and_says_what_it_leaves_out(partition, fitted):
-    held = partition[partition.split == "test"].head(100)
-    parts = {name: contributions(model, held) for name, model in fitted.items()}
+    explained = partition[partition.split == "test"].head(100)
+    parts = {name: contributions(model, explained) for name, model in fitted.items()}
     assert (
         parts["forest"].table is None
         and "no exact contributions" in parts["forest"].reason
         and not len(parts["forest"].summary())
     )
     both = contributions(
-        Blend({n: fitted[n] for n in ("linear", "boosted")}, {"linear": 0.75, "boosted": 0.25}), held
+        Blend({n: fitted[n] for n in ("linear", "boosted")}, {"linear": 0.75, "boosted": 0.25}), explained
     )
     assert (
         np.allclose(
@@ -370,10 +372,10 @@ def test_a_blend_weighs_contributions_and_says_what_it_leaves_out(partition, fit
     assert (
         "60 %"
         in contributions(
-            Blend({n: fitted[n] for n in ("linear", "forest")}, {"linear": 0.6, "forest": 0.4}), held
+            Blend({n: fitted[n] for n in ("linear", "forest")}, {"linear": 0.6, "forest": 0.4}), explained
         ).reason
     )
-    assert "Synthetic data" in plot_contributions(both, held, "blend", "Made up.", True)._supxlabel.get_text()
+    assert "Synthetic data" in plot_contributions(both, "blend", "Made up.", True)._supxlabel.get_text()
 
 
 def test_worst_misses_carry_names_where_known(tmp_path, rows):
@@ -390,7 +392,7 @@ def test_worst_misses_carry_names_where_known(tmp_path, rows):
 
 def test_metrics_nest_for_dvc(tmp_path, forecasts, rows):
     scores, (errors, against) = er.compare(rows, ALL), er.bootstrap(rows, MODELS, list(BASELINES), n=20)
-    calibration, held = intervals_of(forecasts, "catboost")
+    calibration, tested = intervals_of(forecasts, "catboost")
     read = json.loads(
         write_json(
             ev.nested_metrics(
@@ -399,7 +401,7 @@ def test_metrics_nest_for_dvc(tmp_path, forecasts, rows):
                 against,
                 "catboost",
                 {"ridge": 2.0, "catboost": 1.0},
-                coverage_table(held, calibration),
+                coverage_table(tested, calibration),
             ),
             tmp_path / "metrics.json",
         ).read_text()
@@ -423,7 +425,7 @@ def test_metrics_nest_for_dvc(tmp_path, forecasts, rows):
 def pictures(forecasts, partition, synthetic=True):
     rows = forecasts[forecasts["split"] == "test"].reset_index(drop=True)
     unit, note = "USD per discharge", "Mean cost, test years 2016, 2017. Made up for a test."
-    (errors, against), (calibration, held) = (
+    (errors, against), (calibration, tested) = (
         er.bootstrap(rows, MODELS, list(BASELINES), n=50),
         intervals_of(forecasts, "catboost"),
     )
@@ -437,14 +439,17 @@ def pictures(forecasts, partition, synthetic=True):
     )
     yield (
         "errors",
-        er.plot_errors(
+        pictures_of.plot_errors(
             errors, against, "catboost", er.verdict(errors, against, "catboost"), unit, note, synthetic
         ),
     )
-    yield "actual", er.plot_actual_predicted(er.sample(rows, 300, 0), "catboost", unit, note, synthetic)
+    yield (
+        "actual",
+        pictures_of.plot_actual_predicted(er.sample(rows, 300, 0), "catboost", unit, note, synthetic),
+    )
     yield (
         "actual_losses",
-        er.plot_actual_predicted(
+        pictures_of.plot_actual_predicted(
             rows.assign(target=rows.target - 2e4, catboost=rows.catboost - 2e4),
             "catboost",
             unit,
@@ -452,16 +457,16 @@ def pictures(forecasts, partition, synthetic=True):
             synthetic,
         ),
     )
-    yield "residuals", er.plot_residuals(rows, "catboost", unit, note, synthetic)
+    yield "residuals", pictures_of.plot_residuals(rows, "catboost", unit, note, synthetic)
     yield (
         "by_volume",
-        er.plot_by_volume(
+        pictures_of.plot_by_volume(
             er.by_volume(rows, "catboost"), "catboost", "discharges in the last known year", note, synthetic
         ),
     )
     yield (
         "by_family",
-        er.plot_by_family(
+        pictures_of.plot_by_family(
             er.errors_by(rows, drg_family(rows["apr_drg_code"]), "catboost", "last_value"),
             "catboost",
             "last_value",
@@ -473,7 +478,7 @@ def pictures(forecasts, partition, synthetic=True):
     yield (
         "coverage",
         plot_coverage(
-            "blend", calibration, coverage_table(held, calibration), coverage(held), note, synthetic
+            "blend", calibration, coverage_table(tested, calibration), coverage(tested), note, synthetic
         ),
     )
 
@@ -489,7 +494,7 @@ def test_pictures_draw_without_warnings_and_say_synthetic(forecasts, partition, 
 
 def test_titles_follow_the_data(rows):
     near, far = (
-        er.plot_actual_predicted(
+        pictures_of.plot_actual_predicted(
             rows.assign(catboost=rows.target * f), "catboost", "USD"
         )._suptitle.get_text()
         for f in (1.01, 1.5)

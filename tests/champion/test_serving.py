@@ -1,4 +1,7 @@
-"""What is served: the registered champion answers over HTTP and from the command line as the forecast table says, and nothing that was tampered with is loaded."""
+"""The registered champion answers over HTTP and from the command line as the forecast table says.
+
+Nothing that was tampered with is loaded.
+"""
 
 import json
 import os
@@ -16,7 +19,9 @@ from conftest import copy_build, environment, run
 
 from drg_lib.base.names import DataError
 from drg_lib.champion.intervals import bound_names
-from drg_lib.champion.score import check_rows, find_registered, load_champion, read_rows
+from drg_lib.champion.model import load_champion
+from drg_lib.champion.registry import find_registered
+from drg_lib.champion.score import check_rows, read_rows
 
 KEY = ["facility_id", "apr_drg_code"]
 VALUES = ["prediction", *bound_names()]
@@ -119,11 +124,11 @@ def test_drg_score_gives_the_batch_forecast(medicare_build, tmp_path, suffix):
     )
     rows = rows.assign(note="=kept as it is")
     rows.to_csv(source, index=False) if suffix == "csv" else rows.to_parquet(source)
-    said = run(medicare_build, "drg-score", source, "--target", "mean_charge", "--out", out).stdout
+    printed = run(medicare_build, "drg-score", source, "--target", "mean_charge", "--out", out).stdout
     scored = pd.read_csv(out, dtype={k: str for k in KEY}) if suffix == "csv" else pd.read_parquet(out)
     same(scored, batch(medicare_build, "mean_charge"))
     assert (
-        f"{len(rows):,} rows scored" in said
+        f"{len(rows):,} rows scored" in printed
         and scored["note"].eq(("'" if suffix == "csv" else "") + "=kept as it is").all()
         and scored["model_version"].astype(str).eq("1").all()
     )
@@ -165,7 +170,7 @@ GOOD = pd.DataFrame(
 
 
 @pytest.mark.parametrize(
-    "change, said",
+    "change, reason",
     [
         (lambda t: t.drop(columns="year"), "lacks the column year"),
         (lambda t: t.iloc[:0], "has no rows"),
@@ -178,10 +183,10 @@ GOOD = pd.DataFrame(
         (lambda t: pd.concat([t, t[["year"]]], axis=1), "stands twice"),
     ],
 )
-def test_rows_that_cannot_be_scored_are_named(change, said):
+def test_rows_that_cannot_be_scored_are_named(change, reason):
     with pytest.raises(DataError, match="rows.csv") as error:
         check_rows(change(GOOD), COLUMNS, TEXT, "rows.csv")
-    assert said in str(error.value) and "Remedy" in str(error.value)
+    assert reason in str(error.value) and "Remedy" in str(error.value)
 
 
 def test_good_rows_keep_codes_and_become_numbers():
@@ -202,23 +207,25 @@ def test_files_that_are_none_are_refused(tmp_path):
 
 
 def test_registered_version_tells_where_it_comes_from(medicare_build):
-    "Hash, format, git revision, dataset, signature and input example are with the version; no pickle of MLflow's own is."
+    """Hash, format, revision, dataset, signature and example are with the version; no pickle is."""
     import mlflow
 
-    held = find_registered("mean_payment", root=medicare_build)
+    registered = find_registered("mean_payment", root=medicare_build)
     client = mlflow.MlflowClient(f"sqlite:///{medicare_build / 'mlflow.db'}")
-    version = client.get_model_version(held["name"], held["version"])
+    version = client.get_model_version(registered["name"], registered["version"])
     revision = run(medicare_build, "git", "rev-parse", "HEAD~1").stdout.strip()
     assert (
-        version.tags["champion_sha256"] == held["sha256"]
+        version.tags["champion_sha256"] == registered["sha256"]
         and version.tags["git_revision"].startswith(revision)
         and version.tags["format"] == "joblib, by hash"
     )
-    model = mlflow.models.Model.load(held["folder"])
+    model = mlflow.models.Model.load(registered["folder"])
     assert {i.name for i in model.signature.inputs} == set(inputs(medicare_build, "mean_payment")) and {
         o.name for o in model.signature.outputs
     } == set(VALUES)
-    assert (held["folder"] / "input_example.json").is_file() and not list(held["folder"].rglob("*.pkl"))
+    assert (registered["folder"] / "input_example.json").is_file() and not list(
+        registered["folder"].rglob("*.pkl")
+    )
     data = client.get_run(version.run_id).inputs.dataset_inputs
     assert {d.dataset.name for d in data} >= {
         "mean_payment v12"
@@ -227,10 +234,10 @@ def test_registered_version_tells_where_it_comes_from(medicare_build):
 
 def test_nothing_tampered_with_is_loaded(medicare_build, tmp_path):
     project = copy_build(medicare_build, tmp_path / "copy")
-    held = find_registered("mean_payment", root=project)
-    assert str(held["folder"]).startswith(str(project)), "a copied project serves its own files"
-    record = next(held["folder"].rglob("champion.json"))
-    champion = load_champion(record.parent, held["sha256"])
+    registered = find_registered("mean_payment", root=project)
+    assert str(registered["folder"]).startswith(str(project)), "a copied project serves its own files"
+    record = next(registered["folder"].rglob("champion.json"))
+    champion = load_champion(record.parent, registered["sha256"])
     assert champion.about["target"] == "mean_payment"
     model, bomb = next(record.parent.glob("*.joblib")), tmp_path / "ran"
 
@@ -242,12 +249,12 @@ def test_nothing_tampered_with_is_loaded(medicare_build, tmp_path):
 
     joblib.dump(Bomb(), model)
     with pytest.raises(DataError, match="it is not loaded"):
-        load_champion(record.parent, held["sha256"])
+        load_champion(record.parent, registered["sha256"])
     from drg_lib.forecasting.forecaster import file_hash
 
     content = json.loads(record.read_text())
     next(iter(content["files"].values()))["sha256"] = file_hash(model)
     record.write_text(json.dumps(content))
     with pytest.raises(DataError, match="nothing is loaded"):
-        load_champion(record.parent, held["sha256"])
+        load_champion(record.parent, registered["sha256"])
     assert not bomb.exists()

@@ -1,4 +1,4 @@
-"""Cleaning (v1, v2): what is refused and with which words, what is kept, and that descriptions are moved, not lost."""
+"""Cleaning (v1, v2): what is refused and with which words, what is kept; descriptions are moved, not lost."""
 
 import numpy as np
 import pandas as pd
@@ -192,7 +192,7 @@ def test_the_input_is_left_as_it_was():
 
 
 def test_known_faults_are_kept_or_set_aside():
-    "Literal NA in descriptions is missing; repeated keys of DRG 956 go aside, all of them; others of that DRG stay."
+    "Literal NA in descriptions is missing; all repeated keys of DRG 956 go aside; others of that DRG stay."
     frame = published().assign(**{"APR Medical Surgical Code": "NA"})
     double = frame.iloc[[0, 1, 1, 2, 2, 2]].assign(**{"APR DRG Code": "956"})
     kept, set_aside = sanitize_column_names(pd.concat([double, frame], ignore_index=True), NEEDED, OPTIONAL)

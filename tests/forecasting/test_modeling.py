@@ -1,4 +1,7 @@
-"The forecaster and its tuning: no leak, resumable, repeatable, safe on disk, and better than repeating last year on real data."
+"""The forecaster and its tuning: no leak, resumable, repeatable and safe on disk.
+
+On real data it is better than repeating last year.
+"""
 
 import json
 import signal
@@ -12,10 +15,11 @@ from conftest import ROOT
 from panels import COST, panel
 
 from drg_lib.base.names import KEYS, DataError
+from drg_lib.forecasting.baselines import against_baselines, best_baseline
 from drg_lib.forecasting.forecaster import Forecaster, load_model, make_forecaster, save_model
-from drg_lib.forecasting.study import Place, finished, running
+from drg_lib.forecasting.study import Place, finished, open_study, running
 from drg_lib.forecasting.tuning import fit_and_predict, study_name, trials_table, tune
-from drg_lib.modeling import against_baselines, verdict
+from drg_lib.modeling import verdict, what_was_gained
 from drg_lib.partitioning import assemble
 from drg_lib.pipeline.config import as_dict, compose
 
@@ -225,9 +229,9 @@ def test_two_processes_share_one_study(partition, tmp_path):
     "Each trial is done once, and there are as many as were asked for."
     config, n = model_config("ridge"), 12
     processes = [worker(tmp_path / "shared", partition, config, n) for _ in (0, 1)]
-    said = [p.communicate(timeout=300) for p in processes]
-    assert all(p.returncode == 0 for p in processes), said
-    numbers = [int(line) for out, _ in said for line in out.split()[1:]]
+    printed = [p.communicate(timeout=300) for p in processes]
+    assert all(p.returncode == 0 for p in processes), printed
+    numbers = [int(line) for out, _ in printed for line in out.split()[1:]]
     table, meta = partition
     study = tune(table, meta, config, tmp_path / "shared" / "study.db", n_trials=n)
     assert sorted(numbers) == list(range(n)) and len(study.trials) == len(finished(study)) == n
@@ -245,6 +249,35 @@ def test_trial_of_a_living_process_is_left_alone(partition, tmp_path):
             assert mine.take(study, 3) is None and len(running(study)) == 1
         study.tell(taken, 1.0)
     assert len(tune(table, meta, config, path, n_trials=3).trials) == 3
+
+
+HOLDER = """
+import sys, time
+from drg_lib.forecasting.study import Place
+with Place(sys.argv[1]):
+    print("here", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_process_leaves_its_place(tmp_path):
+    "The system frees it; the trial that was left running is given out again, at the same place in the study."
+    path = tmp_path / "s.db"
+    study = open_study("s", path)
+    study.ask()
+    holders = [
+        subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True)
+        for _ in (0, 1)
+    ]
+    assert all(process.stdout.readline() == "here\n" for process in holders)
+    with Place(path) as place:
+        for process in holders:
+            assert not place.alone() and place.take(study, 1) is None
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert place.alone()
+        _, number = place.take(study, 1)
+    assert number == 0 and [trial.state.name for trial in study.trials] == ["FAIL", "RUNNING"]
 
 
 def test_time_limit_ends_a_study(partition, tmp_path):
@@ -303,6 +336,18 @@ def test_report_says_when_a_baseline_is_better(partition):
     assert "beats every baseline" in verdict(good, "ridge") and "does not beat" in verdict(bad, "ridge")
 
 
+def test_the_best_of_equal_baselines_is_the_first_one_named():
+    losses = pd.Series({"ridge": 0.5, "last_value": 1.0, "two_year_mean": 1.0})
+    assert best_baseline(losses, ["two_year_mean", "last_value"]) == "two_year_mean"
+    assert best_baseline(dict(losses), ["last_value", "two_year_mean"]) == "last_value"
+
+
+def test_picture_says_when_the_search_found_nothing():
+    trials = pd.DataFrame({"state": ["complete", "pruned", "complete"], "loss": [0.9, None, 0.95]})
+    assert "3 trials found nothing better" in what_was_gained(trials)
+    assert "from 0.900 to 0.800" in what_was_gained(trials.assign(loss=[0.9, None, 0.8]))
+
+
 def test_other_rows_or_config_begin_another_study(partition):
     table, meta = partition
     config = model_config("ridge")
@@ -325,7 +370,7 @@ def test_other_rows_or_config_begin_another_study(partition):
 
 @pytest.mark.build
 def test_any_regressor_joins_by_one_file(partition, tmp_path):
-    "configs/models/hist_gradient_boosting.yaml is all that its estimator needed; nothing in the package names it."
+    "configs/models/hist_gradient_boosting.yaml is all that its estimator needed; no module names it."
     table, meta = partition
     config = model_config("hist_gradient_boosting")
     study = tune(table, meta, config, tmp_path / "s.db", n_trials=2)

@@ -7,7 +7,7 @@ from panels import COST, panel
 
 from drg_lib.base.names import KEYS, DataError
 from drg_lib.forecasting.rows import feature_columns
-from drg_lib.partitioning import assemble, rolling_folds, split_years
+from drg_lib.partitioning import assemble, check_target, offered_targets, rolling_folds, split_years
 
 
 def test_folds_are_strictly_in_time():
@@ -77,6 +77,32 @@ def test_unknown_target_says_what_there_is():
     values, features = panel()
     with pytest.raises(DataError, match=r"no column w_mean_payment.*w_mean_cost.*targets=\["):
         assemble(features, values, COST | {"name": "mean_payment", "column": "w_mean_payment"}, 2, 3)
+
+
+def test_targets_on_offer_are_those_that_the_source_measures():
+    assert offered_targets(["w_mean_payment", "w_mean_charge"]) == ["mean_charge", "mean_payment"]
+    with pytest.raises(DataError, match=r"targets=\[mean_payment\] in params.yaml"):
+        check_target({"name": "mean_cost", "column": "w_mean_cost"}, ["w_mean_payment"], ["mean_payment"])
+
+
+def test_five_years_of_one_pair():
+    "The first has nothing before it; `w_mean_cost` of the year itself does not become a feature."
+    pair = {"year": np.arange(2013, 2018, dtype="int32"), "facility_id": "4", "apr_drg_code": "194"}
+    value = pd.DataFrame(pair | {"w_mean_cost": [9e3, 10e3, 11e3, 12e3, 13e3]})
+    lagged = value.assign(lag_w_mean_cost=value["w_mean_cost"].shift(), lag_gap_years=[np.nan, 1, 1, 1, 1])
+    table, meta = assemble(lagged, value, COST, n_test_years=1, n_validation_years=1)
+    assert "w_mean_cost" not in table and "discharges" not in meta["features"]
+    assert table["split"].tolist() == ["train", "train", "validation", "test"]
+    assert table["last_value"].tolist() == [9e3, 10e3, 11e3, 12e3] and meta["target"] == COST
+
+
+def test_eight_years_give_three_folds():
+    years = split_years(range(2010, 2018), n_test_years=2, n_validation_years=3)
+    folds = rolling_folds(years["train"], years["validation"])
+    assert len(folds) == 3
+    assert all(max(f["train"]) < f["validate"] < min(years["test"]) for f in folds)
+    with pytest.raises(DataError, match=r"2015, 2016, 2017.*need 6.*n_validation_years=1"):
+        split_years([2015, 2016, 2017], n_test_years=2, n_validation_years=3)
 
 
 def test_too_few_years_names_them_and_the_remedy():

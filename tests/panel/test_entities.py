@@ -1,4 +1,4 @@
-"""Entities: one label for each id with its history, and DRG codes that moved from one version of the grouper to the next."""
+"""Entities: one label for each id with its history, and DRG codes that moved between grouper versions."""
 
 import numpy as np
 import pandas as pd
@@ -9,9 +9,9 @@ from drg_lib.base.names import DESCRIPTIONS, KEYS, SEVERITY, DataError
 from drg_lib.cleaning.drop_description_columns import NAMES, drop_description_columns
 from drg_lib.cleaning.sanitize_column_names import sanitize_column_names
 from drg_lib.panel.entities import apply_crosswalk, crosswalk_rows, label_key
+from drg_lib.panel.oddities import entities
 from drg_lib.pipeline.config import as_dict, compose
 from drg_lib.sources.synthetic import generate, load_calibration
-from drg_lib.versions.checks import entities
 from drg_lib.versions.rules import thresholds_of
 from drg_lib.versions.step import write_checked
 
@@ -75,8 +75,8 @@ def test_the_name_of_the_latest_year_stands_for_a_facility(facilities):
     canonical, history = lookups["facilities"].set_index("facility_id"), lookups["facility_names"]
     assert canonical.index.is_unique and set(canonical.index) == set(facilities["facility_id"])
     latest = facilities[facilities["year"] == facilities.groupby("facility_id")["year"].transform("max")]
-    held = latest.assign(key=label_key(latest["facility_name"])).groupby("facility_id")["key"].agg(set)
-    assert all(key in held[i] for i, key in label_key(canonical["facility_name"]).items())
+    labels = latest.assign(key=label_key(latest["facility_name"])).groupby("facility_id")["key"].agg(set)
+    assert all(key in labels[i] for i, key in label_key(canonical["facility_name"]).items())
     assert set(zip(history["facility_id"], history["facility_name"])) == set(
         zip(facilities["facility_id"], facilities["facility_name"])
     )
@@ -92,17 +92,17 @@ def test_the_name_of_the_latest_year_stands_for_a_facility(facilities):
 
 
 def test_a_name_on_two_facilities_and_two_names_on_one_are_found(facilities, thresholds):
-    found = pd.DataFrame(
+    findings = pd.DataFrame(
         entities(drop_description_columns(facilities.drop(columns="k"), ["facility_name"])[1], thresholds)
     ).set_index("check")
     shared = facilities.groupby(label_key(facilities["facility_name"]))["facility_id"].nunique()
-    assert found.loc["one name on several ids", "count"] == (shared > 1).sum() == 2
-    assert {"several names on one id", "spelt in several ways"} <= set(found.index) and (
-        found["severity"] == "report"
+    assert findings.loc["one name on several ids", "count"] == (shared > 1).sum() == 2
+    assert {"several names on one id", "spelt in several ways"} <= set(findings.index) and (
+        findings["severity"] == "report"
     ).all()
     assert (
-        " and " in found.loc["one name on several ids", "example"]
-        and "(2016-2016); " in found.loc["several names on one id", "example"]
+        " and " in findings.loc["one name on several ids", "example"]
+        and "(2016-2016); " in findings.loc["several names on one id", "example"]
     )
 
 
@@ -136,7 +136,7 @@ def test_the_medicare_panel_keeps_every_name(thresholds):
 
 @pytest.fixture(scope="module")
 def v1():
-    "A synthetic panel of 2009 to 2017, with 2021 made of 2017's rows, in which hips and knees have their new codes."
+    "A synthetic panel of 2009 to 2017, and 2021 made of 2017's rows, where hips and knees have new codes."
     raw = generate(load_calibration(), 0.01, 5, 2024)
     frame, _ = sanitize_column_names(raw, **step("v1", "data_sources=synthetic"))
     frame = frame[~frame["apr_drg_code"].isin(["301", "302", "324", "326"])]
@@ -157,23 +157,25 @@ def test_histories_go_on_under_the_new_code(v1, crosswalk, thresholds):
         and not v2.duplicated([*KEYS, SEVERITY]).any()
     )
     for old, new in (("301", "324"), ("302", "326")):
-        own = before[before["apr_drg_code"] == old]
-        assert report.loc[old, "rows_moved"] == len(own) > 0 and report.loc[old, "rows_kept_apart"] == 0
+        old_rows = before[before["apr_drg_code"] == old]
+        assert report.loc[old, "rows_moved"] == len(old_rows) > 0 and report.loc[old, "rows_kept_apart"] == 0
         assert (
             report.loc[old, ["old_first_year", "old_last_year", "new_first_year", "new_last_year"]]
-            == [own["year"].min(), own["year"].max(), 2021, 2021]
+            == [old_rows["year"].min(), old_rows["year"].max(), 2021, 2021]
         ).all()
-        assert set(v2.loc[v2["apr_drg_code"] == new, "year"]) == {*own["year"], 2021}
-        assert lookups["drg_names"].query("apr_drg_code == @new")["first_year"].min() == own["year"].min()
+        assert set(v2.loc[v2["apr_drg_code"] == new, "year"]) == {*old_rows["year"], 2021}
+        assert (
+            lookups["drg_names"].query("apr_drg_code == @new")["first_year"].min() == old_rows["year"].min()
+        )
     money = ["discharges", "mean_charge", "median_cost"]
     pd.testing.assert_series_equal(v1[money].sum(), v2[money].sum())
     rest = v2[~v2["apr_drg_code"].isin(["324", "326"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(
         rest, v1[~v1["apr_drg_code"].isin(["301", "302", "324", "326"])][list(rest)].reset_index(drop=True)
     )
-    found = [f for f in entities(lookups, thresholds) if f["check"] == "code moved"]
-    assert [f["example"] for f in found] == ["301 to 324", "302 to 326"] and sum(
-        f["count"] for f in found
+    findings = [f for f in entities(lookups, thresholds) if f["check"] == "code moved"]
+    assert [f["example"] for f in findings] == ["301 to 324", "302 to 326"] and sum(
+        f["count"] for f in findings
     ) == report["rows_moved"].sum()
 
 
@@ -222,16 +224,16 @@ def test_where_a_facility_uses_both_codes_in_a_year_all_its_rows_of_that_year_st
         "301",
         "324",
     ]
-    (found,) = [f for f in entities(dict(crosswalk=report), thresholds) if f["check"] == "code kept apart"]
+    (finding,) = [f for f in entities(dict(crosswalk=report), thresholds) if f["check"] == "code kept apart"]
     assert (
-        found["severity"] == "stop" and "largest_kept_apart" in found["message"]
+        finding["severity"] == "stop" and "largest_kept_apart" in finding["message"]
     )  # half of them is no renaming
-    (found,) = [
+    (finding,) = [
         f
         for f in entities(dict(crosswalk=report), thresholds | dict(largest_kept_apart=0.6))
         if f["check"] == "code kept apart"
     ]
-    assert found["severity"] == "report" and found["count"] == 2
+    assert finding["severity"] == "report" and finding["count"] == 2
 
 
 def test_an_old_code_after_its_year_stays_and_is_reported(thresholds):

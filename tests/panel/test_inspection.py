@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from conftest import EXTRACTS
 
-from drg_lib import inspection as ins
 from drg_lib.base.names import SEVERITY, DataError
 from drg_lib.base.tables import write_json
+from drg_lib.inspection import find_all
+from drg_lib.panel import pictures as draw
 from drg_lib.panel.prices import (
     coverage,
     matched_cells,
@@ -111,17 +112,17 @@ def inspect(raw, source):
 
 def pictures(frame, columns, years, index, source):
     syn = dict(note="Made up for a test.", synthetic=source["synthetic"])
-    yield ins.plot_years(years, **syn)
+    yield draw.plot_years(years, **syn)
     if len(years) > 1:
-        yield ins.plot_growth(index, **syn)
-    yield ins.plot_spread(frame, [c for c in columns if c.startswith("mean_")], **syn)
-    yield ins.plot_largest(
+        yield draw.plot_growth(index, **syn)
+    yield draw.plot_spread(frame, [c for c in columns if c.startswith("mean_")], **syn)
+    yield draw.plot_largest(
         largest(frame, "facility_id", "facility_name"), frame.facility_id.nunique(), "hospitals", **syn
     )
-    yield ins.plot_largest(
+    yield draw.plot_largest(
         largest(frame, "apr_drg_code", "apr_drg_description"), frame.apr_drg_code.nunique(), "DRGs", **syn
     )
-    yield ins.plot_coverage(coverage(frame, source["max_gap_years"]), source["max_gap_years"], **syn)
+    yield draw.plot_coverage(coverage(frame, source["max_gap_years"]), source["max_gap_years"], **syn)
 
 
 def draw_all(frame, columns, years, index, source, tmp_path):
@@ -136,8 +137,8 @@ def draw_all(frame, columns, years, index, source, tmp_path):
 
 def test_quirks_of_five_rows():
     frame = as_canonical(FIVE, SPARCS)
-    found = find_quirks(FIVE, frame, SPARCS).set_index("finding")["count"].to_dict()
-    assert found == {
+    quirks = find_quirks(FIVE, frame, SPARCS).set_index("finding")["count"].to_dict()
+    assert quirks == {
         "key (year, facility, DRG, severity) on more than one row": 2,
         "severity 0: not graded": 1,
         "thousands comma in facility_id": 1,
@@ -167,6 +168,21 @@ def test_a_clean_file_has_no_findings():
     )
     clean = clean.assign(Year=["2016", "2017"])
     assert find_quirks(clean, as_canonical(clean, SPARCS), SPARCS).empty
+
+
+def test_all_faults_of_a_file_are_found_at_once():
+    rows = pd.DataFrame(
+        {
+            "Year": ["2016", "2017", "2017", "2017", "2021"],
+            "pfi": ["4", "4", "10", "", "10"],
+            "DRG": ["194", "194", "194", "194", "560"],
+            "Mean Charge": ["1", "n/a", "inf", "3", "4"],
+        }
+    )
+    columns = {"year": [], "facility_id": ["pfi"], "apr_drg_code": ["drg"], "mean_charge": []}
+    findings = find_all(rows, dict(columns=columns, has_severity=False, title="five rows"))
+    stops = findings[findings["severity"] == "stop"]
+    assert len(stops) == 3 and set(stops["column"]) == {"Mean Charge", "pfi"}
 
 
 def test_bad_tables_are_refused():
@@ -259,9 +275,9 @@ def test_the_real_medicare_panel(tmp_path):
         2017: False,
         2019: False,
     }
-    found = find_quirks(raw, frame, MEDICARE).set_index("finding")
-    assert found.loc["discharges is unknown for a whole year", "example"] == "2013"
-    assert 0.004 < found.loc["mean payment above mean charge", "share"] < 0.026
+    quirks = find_quirks(raw, frame, MEDICARE).set_index("finding")
+    assert quirks.loc["discharges is unknown for a whole year", "example"] == "2013"
+    assert 0.004 < quirks.loc["mean payment above mean charge", "share"] < 0.026
     titles = draw_all(frame, columns, years, index, MEDICARE, tmp_path)
     assert "2017 covers only 58 hospitals" in titles[0]
     write_json(profile, tmp_path / "a.json")

@@ -16,18 +16,31 @@ def natural(path):
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]
 
 
+def start_page():
+    cells = json.loads((ROOT / "nbs/start.ipynb").read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells)
+
+
 def test_the_start_page_links_to_every_stage_in_order():
-    text = "".join("".join(c["source"]) for c in json.loads((ROOT / "nbs/start.ipynb").read_text())["cells"])
     stages = sorted(
         (
             p.relative_to(ROOT / "nbs").as_posix()
             for p in (ROOT / "nbs").rglob("*.ipynb")
-            if re.match(r"(v?\d+)_", p.name) and ".ipynb_checkpoints" not in p.parts
+            if re.match(r"(v?\d+[a-z]?)_", p.name) and ".ipynb_checkpoints" not in p.parts
         ),
         key=natural,
     )
-    linked = re.findall(r"\]\(([^)]+\.ipynb)\)", text)
-    assert linked == [*stages, "explore.ipynb"]
+    linked = re.findall(r"\]\(([^)]+\.ipynb)\)", start_page())
+    assert [name for name in linked if name in stages] == stages
+    assert {"comparison.ipynb", "experiments.ipynb", "explore.ipynb"} <= set(linked)
+
+
+def test_the_start_page_says_of_every_room_what_is_in_it_and_its_links_lead_to_notebooks():
+    rooms = {p.parent.name for p in (ROOT / "nbs").glob("[a-z]*/*.ipynb")}
+    listed = re.findall(r"^\| (\w+) \| \[\w+\]\((\w+)/\w+\.ipynb\) \| .+ \|$", start_page(), re.MULTILINE)
+    assert rooms and {room for room, _ in listed} == rooms and all(a == b for a, b in listed)
+    for name in re.findall(r"\]\(([^)]+)\)", start_page()):
+        assert (ROOT / "nbs" / name).is_file(), name
 
 
 def test_make_lab_opens_the_start_page():

@@ -49,7 +49,8 @@ def project(tmp_path_factory):
     project = copy_project(tmp_path_factory.mktemp("runner") / "project")
     (project / "nbs/mini.ipynb").write_text(json.dumps(MINI))
     (project / "configs/project_sections/mini.yaml").write_text(
-        "# @package project_sections.mini\norder: 9\ntitle: Mini\npurpose: For the tests.\nnotebook: nbs/mini.ipynb\nreport: mini.ipynb\n"
+        "# @package project_sections.mini\norder: 9\ntitle: Mini\n"
+        "notebook: nbs/mini.ipynb\nreport: mini.ipynb\n"
         "parameters:\n  number: 3\n  text: null\n"
     )
     config = project / "configs/config.yaml"
@@ -133,6 +134,61 @@ def test_a_refusal_is_the_command_s_exit_status_and_no_traceback(project):
     assert done.returncode == 2 and "no choice" in done.stderr and "Traceback" not in done.stderr
 
 
+TAKES = """\
+# @package project_sections.taking
+order: 9
+title: Taking
+notebook: nbs/taking.ipynb
+report: taking.ipynb
+takes: [%s]
+"""
+
+
+@pytest.fixture
+def taking(project):
+    """A stage whose parameters are `seed` of a group, and `data_dir`, which every notebook may declare."""
+    notebook = json.loads(json.dumps(MINI))
+    source = "seed: int = 1\ndata_dir: str = 'data/explore'\nmax_gap_years: int = 0"
+    notebook["cells"][1]["source"] = source
+    notebook["cells"][2:] = []
+    (project / "nbs/taking.ipynb").write_text(json.dumps(notebook))
+    config, section = project / "configs/config.yaml", project / "configs/project_sections/taking.yaml"
+    before = config.read_text()
+    config.write_text(before.replace("      - mini\n", "      - mini\n      - taking\n"))
+
+    def takes(*groups):
+        section.write_text(TAKES % ", ".join(groups))
+
+    yield takes
+    config.write_text(before)
+    section.unlink()
+
+
+def test_a_stage_takes_its_parameters_from_the_groups_that_its_section_names(project, taking):
+    taking("ml_experiments", "deployment")
+    done = drg(project, "stage=taking", "ml_experiments.seed=7", "paths.data=data/elsewhere")
+    assert done.returncode == 0, done.stderr
+    parameters = yaml.safe_load((project / "runs/taking.yaml").read_text())["parameters"]
+    assert parameters == {"seed": 7, "data_dir": "data/elsewhere", "max_gap_years": 1}
+
+
+def test_a_name_that_no_group_gives_or_that_two_give_is_refused(project, taking):
+    taking("ml_experiments")
+    done = drg(project, "stage=taking")
+    assert done.returncode == 2 and "missing parameter 'max_gap_years'" in done.stderr
+    taking("ml_experiments", "deployment", "data_sources")
+    done = drg(project, "stage=taking")
+    assert done.returncode == 2 and "stands in deployment and in data_sources" in done.stderr
+    taking("ml_experiments", "deploiment")
+    done = drg(project, "stage=taking")
+    assert done.returncode == 2 and "takes deploiment, which is no config group" in done.stderr
+
+
+def test_a_group_without_a_schema_is_handed_over_whole(project):
+    done = drg(project, "stage=transformation", "data_versions=v8", "+transformation.n_binz=4")
+    assert done.returncode == 2 and "unknown parameter 'n_binz'" in done.stderr
+
+
 def test_a_typo_in_a_config_file_names_the_key(project):
     path = project / "configs/ml_experiments/quick.yaml"
     before = path.read_text()
@@ -163,7 +219,9 @@ def test_cfg_job_and_help_run_nothing(project):
         shown.returncode == 0
         and yaml.safe_load(shown.stdout)["project_sections"]["mini"]["parameters"]["number"] == 7
     )
-    assert "stage=modeling models=ridge" in drg(project, "--help").stdout
+    helped = drg(project, "--help").stdout
+    assert "stage=modeling models=ridge" in helped
+    assert "  ingestion       The source's rows as published" in helped and "v1, v2" in helped
 
 
 def test_a_sweep_keeps_its_jobs_apart(project):
@@ -287,10 +345,7 @@ def test_versions_and_their_configs_agree():
             entry["parent"],
             entry["step"],
         )
-        assert (
-            f"/transformation@_global_.transformation: {entry['step']}"
-            in (ROOT / f"configs/data_versions/{version}.yaml").read_text()
-        )
+        assert config.data_versions.name == version and config.data_versions.description
         assert (
             list((ROOT / "nbs").rglob(f"{version}_{entry['step']}.ipynb"))
             and (ROOT / f"drg_lib/{entry['section']}/{entry['step']}.py").is_file()

@@ -95,7 +95,8 @@ def two_prices(low, high, synthetic=False):
     ax.yaxis.set_major_formatter(p.dollars)
     return p.message(
         ax,
-        f"From {p.dollars(low)} to {p.dollars(high)}, a rise of {p.percent(high / low - 1)} for a sentence that is long enough to need two lines",
+        f"From {p.dollars(low)} to {p.dollars(high)}, a rise of {p.percent(high / low - 1)} "
+        "for a sentence that is long enough to need two lines",
         "A note.",
         synthetic,
     )

@@ -1,22 +1,34 @@
-"The MLflow store: made once, by whoever comes first; nothing at all when tracking is off."
+"""The MLflow store: made once, by whoever comes first; nothing at all when tracking is off."""
 
 import shutil
 import sqlite3
 import subprocess
 import sys
 
+import pytest
 from conftest import environment
 
 from drg_lib.base.files import project_root
-from drg_lib.reporting.tracking import ensure_database, flat, relocate, start_run
+from drg_lib.base.names import DataError
+from drg_lib.reporting.tracking import ensure_database, flat, log_report, relocate, start_run
 
 ONE_RUN = """
 import sys
 from pathlib import Path
 from drg_lib.reporting.tracking import log_report, start_run
 root = Path(sys.argv[1])
-with start_run(sys.argv[2], "nbs/5_modeling.ipynb", root=root, tags={"stage": "modeling"}) as run: run.log({"alpha": 1.0}, {"rmse": 2.0, "none": float("nan")})
+with start_run(sys.argv[2], "nbs/5_modeling.ipynb", root=root, tags={"stage": "modeling"}) as run:
+    run.log({"alpha": 1.0}, {"rmse": 2.0, "none": float("nan")})
 log_report(run.run_id, root / "report.ipynb", root=root)
+"""
+
+NO_RUN = """
+import sys
+from drg_lib.reporting.tracking import start_run
+with start_run("a", "b", tracking=False) as run:
+    run.log({"a": 1}, {"b": 2})
+    run.trial(None, None)
+assert run.run_id is None and "mlflow" not in sys.modules
 """
 
 
@@ -48,9 +60,13 @@ def test_two_processes_at_once_and_a_leftover(tmp_path):
 
 
 def test_off_imports_and_writes_nothing(tmp_path):
-    code = "import sys\nfrom drg_lib.reporting.tracking import start_run\nwith start_run('a', 'b', tracking=False) as run: run.log({'a': 1}, {'b': 2}); run.trial(None, None)\nassert run.run_id is None and 'mlflow' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(project_root()), check=True)
+    subprocess.run([sys.executable, "-c", NO_RUN], cwd=tmp_path, env=environment(project_root()), check=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_report_of_an_unknown_run_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no run abc. Remedy"):
+        log_report("abc", tmp_path / "report.ipynb", root=tmp_path)
 
 
 def test_existing_store_is_left_alone(tmp_path):

@@ -1,12 +1,20 @@
 """Documentation: the rows reconcile, missing parts are named with their command, cards say what they must."""
 
+import html
 import json
 
 import pandas as pd
 import pytest
+import yaml
+from conftest import ROOT
 
-from drg_lib import documentation as doc
 from drg_lib.base.tables import write_json, write_parquet
+from drg_lib.documentation import evaluated, read_findings, report_table
+from drg_lib.site.cards import data_card, model_card, model_cards, read_inspection
+from drg_lib.site.site import rooms
+from drg_lib.site.templates import environment, markdown_table
+from drg_lib.versions.chain import known_versions
+from drg_lib.versions.lineage import lineage, read_sidecars
 
 
 def sidecar(version, parent, rows, aside=0, joined=None, columns=("year",)):
@@ -38,20 +46,18 @@ def sidecars():
 
 
 def test_findings_of_all_versions_are_read_in_order(tmp_path):
-    assert doc.read_findings(tmp_path) is None
+    assert read_findings(tmp_path) is None
     for version, check in (("v10", "late"), ("v2", "early"), ("v3", None)):
         write_parquet(
             pd.DataFrame(dict(version=[version], check=[check])).dropna(),
             tmp_path / version / "findings.parquet",
         )
-    assert doc.read_findings(tmp_path).check.tolist() == ["early", "late"]
+    assert read_findings(tmp_path).check.tolist() == ["early", "late"]
 
 
 def test_markdown_tables_show_markup_as_text():
-    assert (
-        doc.markdown_table(pd.DataFrame({"name": ["<img src=x onerror=alert(1)>"]})).splitlines()[-1]
-        == "| &lt;img src=x onerror=alert(1)&gt; |"
-    )
+    row = markdown_table(pd.DataFrame({"name": ["<img src=x onerror=alert(1)>"]})).splitlines()[-1]
+    assert "<" not in row and "|" not in row[1:-1] and "<img src=x onerror=alert(1)>" in html.unescape(row)
 
 
 def test_reports_are_listed_with_their_state(tmp_path):
@@ -74,7 +80,7 @@ def test_reports_are_listed_with_their_state(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content))
     (tmp_path / "cut.ipynb").write_text('{"cells": [')
-    listed = doc.list_reports(tmp_path).set_index("report")
+    listed = report_table(tmp_path).set_index("report")
     assert listed.state.to_dict() == {
         "3_transformation/v10.ipynb": "done",
         "a.ipynb": "failed",
@@ -124,28 +130,26 @@ def inspected():
 
 def test_nothing_there_is_no_failure(tmp_path):
     assert (
-        doc.read_sidecars(tmp_path) == {}
-        and doc.list_reports(tmp_path / "runs").empty
-        and doc.evaluated(tmp_path) == []
+        read_sidecars(tmp_path) == {} and report_table(tmp_path / "runs").empty and evaluated(tmp_path) == []
     )
-    assert "`dvc repro inspection`" in doc.data_card(
-        {}, doc.read_inspection(tmp_path), doc.lineage({})
-    ) and "`dvc repro`" in doc.model_cards([], tmp_path, tmp_path)
+    assert "`dvc repro inspection`" in data_card(
+        {}, read_inspection(tmp_path), lineage({})
+    ) and "`dvc repro`" in model_cards([], tmp_path, tmp_path)
 
 
 def test_the_data_card_says_where_the_data_come_from(sidecars):
-    source, table = sidecars["v0"]["config"], doc.lineage(sidecars)
-    card = doc.data_card(source, inspected(), table)
+    source, table = sidecars["v0"]["config"], lineage(sidecars)
+    card = html.unescape(data_card(source, inspected(), table))
     assert (
         "Synthetic data" in card
         and "no severities" in card
         and "1.2M" in card
         and "severity 0: not graded" in card
         and "rare DRG 100" in card
-        and "<script>" not in card
+        and "<script>" not in data_card(source, inspected(), table)
     )
-    assert "Synthetic" not in doc.data_card({**source, "synthetic": False}, inspected(), table)
-    assert card == doc.data_card(source, inspected(), table)
+    assert "Synthetic" not in data_card({**source, "synthetic": False}, inspected(), table)
+    assert card == html.unescape(data_card(source, inspected(), table))
 
 
 def test_what_the_inspection_wrote_is_read_back(tmp_path):
@@ -153,9 +157,73 @@ def test_what_the_inspection_wrote_is_read_back(tmp_path):
     write_json(held["profile"], tmp_path / "inspection/profile.json")
     write_parquet(held["findings"], tmp_path / "inspection/findings.parquet")
     write_json({}, tmp_path / "evaluation/mean_cost/metrics.json")
-    read = doc.read_inspection(tmp_path)
+    read = read_inspection(tmp_path)
     assert (
         read["profile"] == held["profile"]
         and read["findings"].equals(held["findings"])
-        and doc.evaluated(tmp_path) == ["mean_cost"]
+        and evaluated(tmp_path) == ["mean_cost"]
     )
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """What the evaluation of one target wrote, in as few figures as a model card needs."""
+
+    def score(rmse):
+        spans = {f"{name}_{end}": 1.0 for name in ("rmse", "mae") for end in ("low", "high")}
+        return dict(rmse=rmse, mae=1.0, r2=0.5, weighted_ape=0.1, rows=10, **spans)
+
+    def write(gain, low):
+        metrics = dict(champion="ridge", baselines=["last_value"], validation_loss={"ridge": 1.0})
+        metrics |= dict(ridge=score(9.0), last_value=score(10.0))
+        metrics["against"] = {"ridge": {"last_value": dict(gain=gain, low=low, high=0.2)}}
+        metrics["intervals"] = {"90": dict(coverage=0.9, width=0.5)}
+        years = dict(train_years=[2015], validation_years=[2016], test_years=[2017])
+        target = dict(label="Mean <b>cost</b>", unit="USD per discharge")
+        write_json(metrics, tmp_path / "results/evaluation/mean_cost/metrics.json")
+        write_json(dict(target=target, **years), tmp_path / "data/partitions/mean_cost.json")
+        return model_card("mean_cost", tmp_path / "data", tmp_path / "results")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("gain", "low", "verdict"),
+    [
+        (None, None, "cannot be compared: last value was exactly right"),
+        (
+            -0.05,
+            -0.1,
+            "does not beat the best forecast without a model, last value: its error (RMSE) is 5.0 % larger",
+        ),
+        (0.1, 0.05, "removes 10.0 % of the error (RMSE)"),
+        (0.1, -0.05, "that is not surely better"),
+    ],
+)
+def test_the_model_card_says_whether_the_champion_beats_doing_without(judged, gain, low, verdict):
+    card = judged(gain, low)
+    assert verdict in card and ("Use that one instead" in card) == (gain is not None and gain < 0)
+    assert "<b>" not in card and "Mean <b>cost</b>" in html.unescape(card)
+
+
+def test_a_template_that_knows_no_such_name_is_an_error():
+    from jinja2 import UndefinedError
+
+    with pytest.raises(UndefinedError, match="sentence"):
+        environment(ROOT / "docs").from_string("{{ sentence }}").render()
+
+
+def test_each_room_says_what_it_holds_and_lists_its_modules():
+    meanings = yaml.safe_load((ROOT / "docs/rooms.yaml").read_text(encoding="utf-8"))
+    folders = {p.name: p for p in (ROOT / "drg_lib").iterdir() if p.is_dir() and p.name != "__pycache__"}
+    assert set(meanings) == {"stages", *folders}
+    groups = {group["title"].lower(): group for group in rooms(ROOT)}
+    assert list(groups) == list(meanings)
+    for room, folder in {"stages": ROOT / "drg_lib", **folders}.items():
+        modules = {p.stem for p in folder.glob("*.py") if not p.name.startswith("_")}
+        listed = [name.rpartition(".")[2] for name in groups[room]["modules"]]
+        assert set(listed) == modules and all(groups[room]["modules"].values()), room
+    steps = [name.rpartition(".")[2] for name in groups["transformation"]["modules"]]
+    assert steps == [
+        entry["step"] for entry in known_versions().values() if entry["section"] == "transformation"
+    ]

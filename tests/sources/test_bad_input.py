@@ -1,4 +1,4 @@
-"""Bad input through the commands that people type: the message, the exit status, and what is left in `data/`."""
+"""Bad input through the commands that people type: message, exit status, and what is left in `data/`."""
 
 import os
 import shutil
@@ -94,7 +94,8 @@ def test_a_missing_file(project, data):
 def test_no_file_at_all(project, data):
     with pytest.raises(
         DataError,
-        match=r"'sparcs_csv': no data file is given.*Remedy: name it, as in `make run SOURCE=sparcs_csv DATA=",
+        match=r"'sparcs_csv': no data file is given.*Remedy: name it, "
+        r"as in `make run SOURCE=sparcs_csv DATA=",
     ):
         read_source(as_dict(compose(["data_sources=sparcs_csv"]).data_sources))
 
@@ -223,7 +224,7 @@ def test_an_upstream_version_that_is_not_there_or_not_whole(data):
 
 @pytest.fixture
 def locked(published, tmp_path):
-    """A copy of the project whose `data/` cannot be written to, and how to run a command in it as one whom this stops."""
+    """A copy of the project whose `data/` is read-only, and how to run a command there as one it stops."""
     project = copy_project(tmp_path / "project")
     (project / "data/v0.parquet").write_bytes(OLD)
     published.to_csv(project / "good.csv", index=False)
@@ -247,7 +248,8 @@ def locked(published, tmp_path):
 def test_a_read_only_data_folder(locked):
     project, as_reader = locked
     write = (
-        "import pandas as pd, sys\nfrom drg_lib.base.names import DataError\nfrom drg_lib.{0} import {1}\nframe = pd.DataFrame(dict(year=[2016]))\n"
+        "import pandas as pd, sys\nfrom drg_lib.base.names import DataError\nfrom drg_lib.{0} import {1}\n"
+        "frame = pd.DataFrame(dict(year=[2016]))\n"
         "try: {2}\nexcept DataError as error: sys.exit(str(error))\n"
     )
     for code in (

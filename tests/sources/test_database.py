@@ -118,7 +118,10 @@ def test_a_table_as_text(sqlite):
 
 
 def test_a_query(sqlite):
-    query = "SELECT *, '50%' AS remark, ':x' AS colon FROM sparcs_cost WHERE year = 2016 AND facility_name LIKE 'Albany%' ORDER BY median_charge, facility_id;"
+    query = (
+        "SELECT *, '50%' AS remark, ':x' AS colon FROM sparcs_cost "
+        "WHERE year = 2016 AND facility_name LIKE 'Albany%' ORDER BY median_charge, facility_id;"
+    )
     frame = read_source(configured(table=None, query=query))
     assert (
         set(frame["year"]) == {"2016"}
@@ -204,7 +207,8 @@ REFUSED = {
     "bytes": (
         dict(
             table=None,
-            query="SELECT facility_id, apr_drg_code, apr_severity_of_illness_code, discharges, mean_charge, median_charge, mean_cost, median_cost, x'00ff' AS year FROM sparcs_cost",
+            query="SELECT facility_id, apr_drg_code, apr_severity_of_illness_code, discharges, mean_charge, "
+            "median_charge, mean_cost, median_cost, x'00ff' AS year FROM sparcs_cost",
         ),
         ["the query: 'year' holds bytes", "Remedy"],
     ),
@@ -233,7 +237,9 @@ URLS = {
     "reader:sesame@host": "DRG_LIB_DATABASE_URL is no SQLAlchemy URL. Remedy",
     "sqlite:///nowhere/costs.db": "nowhere/costs.db is not there. Remedy",
     "fables://reader:sesame@host/costs": "knows no database 'fables'. Remedy",
-    "mysql+pymysql://reader:sesame@host/costs": "driver pymysql for 'mysql.pymysql' is not installed. Remedy: pip install pymysql",
+    "mysql+pymysql://reader:sesame@host/costs": (
+        "driver pymysql for 'mysql.pymysql' is not installed. Remedy: pip install pymysql"
+    ),
 }
 
 
@@ -292,10 +298,10 @@ def test_a_url_without_a_password_may_stand_in_the_config(sqlite, monkeypatch):
     ],
 )
 def test_masking(text):
-    shown = masked(
+    message = masked(
         text, sa.URL.create("postgresql", "reader", "s@me/1", "host", query={"sslpassword": "k3y"})
     )
-    assert "***" in shown and not any(secret in shown for secret in ("s@me", "s%40me", "other", "k3y"))
+    assert "***" in message and not any(secret in message for secret in ("s@me", "s%40me", "other", "k3y"))
 
 
 def test_v0_and_its_record(sqlite, tmp_path):
@@ -318,8 +324,10 @@ PASSWORD = "open-sesame/1"
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory):
     """The URL of a PostgreSQL that this session starts as an unprivileged user, or a skip that says why."""
-    found = sorted(glob.glob("/usr/lib/postgresql/*/bin")) or [str(Path(shutil.which("initdb") or "").parent)]
-    programs = Path(found[-1])
+    folders = sorted(glob.glob("/usr/lib/postgresql/*/bin")) or [
+        str(Path(shutil.which("initdb") or "").parent)
+    ]
+    programs = Path(folders[-1])
     if not (programs / "initdb").is_file():
         pytest.skip("no PostgreSQL here: apt-get install postgresql")
     if not (importlib.util.find_spec("psycopg") or importlib.util.find_spec("psycopg2")):
@@ -405,7 +413,10 @@ def test_postgres_table_and_query(postgres, monkeypatch):
     given(monkeypatch, postgres)
     frame = read_source(configured(table="costs.yearly", page_rows=7))
     pd.testing.assert_frame_equal(in_order(frame), in_order(EXPECTED))
-    query = "SELECT *, '50%' AS remark, year::text AS text FROM costs.yearly WHERE facility_name LIKE 'Alb%' ORDER BY year, facility_id, apr_drg_code, 5"
+    query = (
+        "SELECT *, '50%' AS remark, year::text AS text FROM costs.yearly "
+        "WHERE facility_name LIKE 'Alb%' ORDER BY year, facility_id, apr_drg_code, 5"
+    )
     asked = read_source(configured(table=None, query=query, page_rows=7))
     assert (
         len(asked) == sum(row[2] is not None for row in ROWS)
@@ -429,7 +440,9 @@ def test_postgres_streams(postgres, monkeypatch):
 
     monkeypatch.setattr(source_database, "as_text", watch)
     query = (
-        "SELECT 2016 AS year, 10000 * i + j AS facility_id, 194 AS apr_drg_code, 1 AS apr_severity_of_illness_code, 1 AS discharges, 0.5 AS mean_charge, 1 AS median_charge, 1 AS mean_cost, 1 AS median_cost "
+        "SELECT 2016 AS year, 10000 * i + j AS facility_id, 194 AS apr_drg_code, "
+        "1 AS apr_severity_of_illness_code, 1 AS discharges, 0.5 AS mean_charge, "
+        "1 AS median_charge, 1 AS mean_cost, 1 AS median_cost "
         "FROM generate_series(1, 10000) AS i, generate_series(1, 10000) AS j"
     )
     assert (

@@ -1,9 +1,9 @@
 """Damaged files: each gives the right table, or an error that names the place and the remedy.
 
-A case takes a small file in the published shape, damages it once or twice by a drawn mutation, and reads it as the pipeline
-does, from the bytes to v1. A mutation knows what it did: either what the rows now say (`RIGHT`), or that nothing may come out
-(`REFUSED`, with the words that name the place), or that both are acceptable (`EITHER`). The rows are judged by a reader of
-their own below, which shares no code with the project's.
+A case takes a small file in the published shape, damages it once or twice by a drawn mutation, and reads it
+as the pipeline does, from the bytes to v1. A mutation knows what it did: either what the rows now say
+(`RIGHT`), or that nothing may come out (`REFUSED`, with the words that name the place), or that both will do
+(`EITHER`). The rows are judged by a reader of their own below, which shares no code with the project's.
 
     python tests/sources/test_fuzz.py 3000 1000     # so many cases, from this seed on
 """
@@ -61,7 +61,7 @@ class File:
         start = draw.randrange(len(rows) - 40)
         self.draw, self.header = draw, list(rows.columns)
         self.rows = rows.iloc[start : start + draw.randint(3, 40)].values.tolist()
-        self.said = [
+        self.truth = [
             dict(zip(self.header, row)) for row in self.rows
         ]  # what each row says, under the published names
         self.quoting, self.newline, self.text, self.content, self.name = (
@@ -86,7 +86,7 @@ class File:
     def put(self, row, column, text, says=None):
         "Write `text` into a cell; the row says `says`, or just that."
         self.rows[row][self.at(column)] = text
-        self.said[row][column] = text if says is None else says
+        self.truth[row][column] = text if says is None else says
 
     def refuse(self, *words):
         self.places.append(words)
@@ -99,10 +99,12 @@ class File:
         return [self.write(self.header), *map(self.write, self.rows)]
 
     def write(self, fields):
-        quoted = lambda f: (
-            '"' + f.replace('"', '""') + '"' if self.quoting == "all" or any(c in f for c in ',"\n\r') else f
-        )
-        return ",".join(quoted(f) for f in fields)
+        return ",".join(map(self.quoted, fields))
+
+    def quoted(self, field):
+        if self.quoting == "all" or any(sign in field for sign in ',"\n\r'):
+            return '"' + field.replace('"', '""') + '"'
+        return field
 
     def as_text(self):
         return self.text if self.text is not None else self.newline.join([*self.lines(), ""])
@@ -141,7 +143,7 @@ def mutation(level):
     return register
 
 
-# ---------------------------------------------------------------- cells that say something odd, and stay what they are
+# ---------------------------------------------------------------- odd cells that stay what they are
 NAMES = [
     "=cmd|' /C calc'!A0",
     "+1+1",
@@ -206,7 +208,7 @@ def spreadsheet_ids(f):
         ]
     )
     f.put(row, column, text, says)
-    return RIGHT if f.said[row] and unique(f) else EITHER
+    return RIGHT if f.truth[row] and unique(f) else EITHER
 
 
 @mutation("cells")
@@ -435,7 +437,7 @@ def a_description_less(f):
     place = f.at(name := f.draw.choice(list(TEXTS)))
     for fields in (f.header, *f.rows):
         del fields[place]
-    for row in f.said:
+    for row in f.truth:
         row[name] = ""
     return RIGHT
 
@@ -475,7 +477,7 @@ def headers_exchanged(f):
 def header_inside(f):
     place = f.pick()
     f.rows.insert(place, list(f.header))
-    f.said.insert(place, {})
+    f.truth.insert(place, {})
     return f.refuse_row(place)
 
 
@@ -483,7 +485,7 @@ def header_inside(f):
 def a_row_twice(f):
     row = f.pick()
     f.rows.append(list(f.rows[row]))
-    f.said.append(dict(f.said[row]))
+    f.truth.append(dict(f.truth[row]))
     return f.refuse("row ", f"row {row + 1} ") if f.rows[row] else EITHER
 
 
@@ -491,7 +493,7 @@ def a_row_twice(f):
 def a_key_twice_with_other_amounts(f):
     row = f.pick()
     f.rows.append([field if name not in MONEY else "1" for name, field in zip(f.header, f.rows[row])])
-    f.said.append({})
+    f.truth.append({})
     return f.refuse("row ", f"row {row + 1} ")
 
 
@@ -500,7 +502,7 @@ def ungroupable_twice(f):
     row = f.pick()
     f.put(row, "APR DRG Code", "956")
     f.rows.append(list(f.rows[row]))
-    f.said.append(dict(f.said[row]))
+    f.truth.append(dict(f.truth[row]))
     return RIGHT if f.header[f.at("APR DRG Code")] == "APR DRG Code" else EITHER
 
 
@@ -508,14 +510,14 @@ def ungroupable_twice(f):
 def a_row_of_commas(f):
     place = f.pick()
     f.rows.insert(place, [""] * len(f.header))
-    f.said.insert(place, {})
+    f.truth.insert(place, {})
     return f.refuse_row(place)
 
 
 @mutation("rows")
 def a_total_below(f):
     f.rows.append(["Total", *[""] * (len(f.header) - 2), "1,234,567"])
-    f.said.append({})
+    f.truth.append({})
     return f.refuse_row(len(f.rows) - 1)
 
 
@@ -532,7 +534,7 @@ def a_field_less_or_more(f):
 @mutation("rows")
 def other_order_of_rows(f):
     order = f.draw.sample(range(len(f.rows)), len(f.rows))
-    f.rows, f.said = [f.rows[i] for i in order], [f.said[i] for i in order]
+    f.rows, f.truth = [f.rows[i] for i in order], [f.truth[i] for i in order]
     return RIGHT
 
 
@@ -589,8 +591,8 @@ def cut(f):
     whole = (
         ended - 1 + (f.text.rpartition("\n")[2] == text.split("\n")[ended] != "")
     )  # a last line may lack its end alone
-    if max(whole, 0) < len(f.said):
-        f.said, f.text_rows = f.said[: max(whole, 0)], whole
+    if max(whole, 0) < len(f.truth):
+        f.truth, f.text_rows = f.truth[: max(whole, 0)], whole
     return EITHER
 
 
@@ -608,10 +610,10 @@ def cut_in_the_last_field(f):
 @mutation("text")
 def a_line_lost(f):
     lines = f.as_text().split("\n")
-    if len(f.said) < 2:
+    if len(f.truth) < 2:
         return RIGHT
     row = f.pick()
-    del lines[row + 1], f.said[row]
+    del lines[row + 1], f.truth[row]
     f.text = "\n".join(lines)
     return RIGHT
 
@@ -839,23 +841,29 @@ def after_the_archive(f):
 
 # ---------------------------------------------------------------- the judge
 def unique(f):
-    keys = [tuple(row.get(k) for k in KEYS) for row in f.said]
+    keys = [tuple(row.get(k) for k in KEYS) for row in f.truth]
     return len(set(keys)) == len(keys)
 
 
 def literal(row):
     "What a row says, as values of v1."
-    number = lambda text: float(text.strip().replace(",", "")) if text.strip() not in ("", "NA") else None
-    text = lambda value: value.strip() if value.strip() not in ("", "NA") else None
-    plain = lambda value: str(int(float(value.replace(",", "").strip())))
+    texts = {name: None if value.strip() in ("", "NA") else value.strip() for name, value in row.items()}
     return (
-        int(plain(row["Year"])),
-        plain(row["Facility Id"]),
-        plain(row["APR DRG Code"]).zfill(3),
+        int(whole_number(row["Year"])),
+        whole_number(row["Facility Id"]),
+        whole_number(row["APR DRG Code"]).zfill(3),
         int(row["APR Severity of Illness Code"]),
-        *(number(row[name]) for name in NUMBERS),
-        *(text(row[name]) for name in TEXTS),
+        *(texts[name] and float(texts[name].replace(",", "")) for name in NUMBERS),
+        *(texts[name] for name in TEXTS),
     )
+
+
+def whole_number(text):
+    return str(int(float(text.replace(",", "").strip())))
+
+
+def as_texts(row):
+    return tuple(str(value) for value in row)
 
 
 def table_rows(frame):
@@ -889,7 +897,7 @@ def applies(f, name):
     "A second mutation that needs the published header or whole rows is left out after one that changed them."
     return (
         f.header == list(published(2025).columns)
-        and len(f.rows) == len(f.said)
+        and len(f.rows) == len(f.truth)
         or name in MUTATIONS["bytes"]
         or name in MUTATIONS["text"]
         and len(f.header) == 14
@@ -917,15 +925,11 @@ def judge(seed, folder):
             )
         return name, "refused"
     assert verdict != REFUSED, f"{case}: nothing was refused, though {f.places}"
-    key = lambda row: tuple(str(v) for v in row)
     assert "reason" in set_aside and (set_aside["reason"] != "").all()
-    found, said = (
-        sorted([*table_rows(v1), *table_rows(set_aside)], key=key),
-        sorted(map(literal, f.said), key=key),
-    )
-    assert found == said, (
-        f"{case}: {[r for r in found if r not in said][:2]} instead of {[r for r in said if r not in found][:2]}"
-    )
+    rows = sorted([*table_rows(v1), *table_rows(set_aside)], key=as_texts)
+    expected = sorted(map(literal, f.truth), key=as_texts)
+    wrong, missing = ([r for r in a if r not in b][:2] for a, b in ((rows, expected), (expected, rows)))
+    assert rows == expected, f"{case}: {wrong} instead of {missing}"
     return name, "right"
 
 

@@ -21,13 +21,16 @@ from drg_lib.sources.read import read_batches, read_source, source_record
 from drg_lib.versions.store import load_version, save_version
 
 HEADER = (
-    "Year,Facility Id,Facility Name,APR DRG Code,APR Severity of Illness Code,APR DRG Description,APR Severity of Illness Description,"
-    "APR Medical Surgical Code,APR Medical Surgical Description,Discharges,Mean Charge,Median Charge,Mean Cost,Median Cost"
+    "Year,Facility Id,Facility Name,APR DRG Code,APR Severity of Illness Code,APR DRG Description,"
+    "APR Severity of Illness Description,APR Medical Surgical Code,APR Medical Surgical Description,"
+    "Discharges,Mean Charge,Median Charge,Mean Cost,Median Cost"
 )
 ROWS = [
-    '2016,4,"Albany Memorial, Inc.",194,1,Heart Failure,Minor,M,Medical,2,"8,375.41","8,375.41","3,585.05","3,585.05"',
+    '2016,4,"Albany Memorial, Inc.",194,1,Heart Failure,Minor,M,Medical,2,'
+    '"8,375.41","8,375.41","3,585.05","3,585.05"',
     '2016,4,"Albany Memorial, Inc.",956,0,UNGROUPABLE,NA,NA,Other,1,0.01,0.01,,0.00',
-    '2017,0004,St. Élan Hospital,194,4,Heart Failure,Extreme,M,Medical,12,"51,260.45","35,210.82","26,081.70","15,230.62"',
+    "2017,0004,St. Élan Hospital,194,4,Heart Failure,Extreme,M,Medical,12,"
+    '"51,260.45","35,210.82","26,081.70","15,230.62"',
 ]
 TEXT = "\n".join([HEADER, *ROWS]) + "\n"
 
@@ -292,6 +295,16 @@ def test_v0_and_its_record(tmp_path, plain):
     back = load_version("v0", tmp_path / "data")
     pd.testing.assert_frame_equal(back, plain)
     assert content_hash(back) == sidecar["sha256"]
+
+
+def test_years_are_counted_alike_in_one_part_and_in_two():
+    frame = pd.DataFrame(
+        {"Year": ["2016", "2016", "2017"], "pfi": ["4", "4", "1"], "APR DRG Code": ["194", "196", "194"]}
+    )
+    source = dict(columns={"year": [], "facility_id": ["pfi"], "apr_drg_code": []})
+    counts = rows_by_year(frame, source)
+    assert counts.to_dict("list") == dict(rows=[2, 1], facilities=[1, 1], drgs=[2, 1])
+    assert rows_by_year([frame[:1], frame[1:]], source).equals(counts)
 
 
 def test_synthetic_source():

@@ -63,7 +63,10 @@ def cost_rows(n):
 
 
 class Service:
-    """A dataset behind HTTP. `faults` holds what goes wrong: a function of (service, handler, query) that returns True when it has answered."""
+    """A dataset behind HTTP.
+
+    `faults` holds what goes wrong: a function of (service, handler, query), True when it answered.
+    """
 
     def __init__(self, rows):
         self.rows, self.modified, self.asked, self.faults, self.headers = (
@@ -420,7 +423,8 @@ def test_endless_change_is_an_error(service, source):
     service.faults = [change]
     with pytest.raises(
         DataError,
-        match="the dataset changed from .*, 3 times while its pages were read. Remedy: run again when the publisher",
+        match="the dataset changed from .*, 3 times while its pages were read. "
+        "Remedy: run again when the publisher",
     ):
         read_source(source)
 
@@ -448,7 +452,11 @@ def test_a_count_that_is_none(service, source, count):
 
 
 def test_a_number_where_text_was_expected_keeps_its_digits(service, source):
-    sent = b'[{"year": 2016, "pfi": 4, "apr_drg_code": 194, "apr_severity_of_illness_code": 1, "discharges": 2.0, "mean_charge": 8375.410, "median_charge": 12345678901234567890.12, "mean_cost": null, "median_cost": 0.1}]'
+    sent = (
+        b'[{"year": 2016, "pfi": 4, "apr_drg_code": 194, "apr_severity_of_illness_code": 1, '
+        b'"discharges": 2.0, "mean_charge": 8375.410, "median_charge": 12345678901234567890.12, '
+        b'"mean_cost": null, "median_cost": 0.1}]'
+    )
     service.rows = cost_rows(1)
     service.faults = [body(sent)]
     row = read_source(source).iloc[0]
@@ -565,7 +573,7 @@ def test_progress_is_told_by_page(service, source, capsys):
 def test_the_config_needs_no_data_file(tmp_path):
     from drg_lib.pipeline.choices import complete
 
-    held = dict(
+    choices = dict(
         data_sources="synthetic",
         data="configs/calibration/sparcs_2009_2017.yaml",
         crosswalk="none",
@@ -575,15 +583,15 @@ def test_the_config_needs_no_data_file(tmp_path):
         ml_experiments="quick",
     )
     for name in ("sparcs_api", "database"):
-        chosen = complete(dict(data_sources=name), held)
+        chosen = complete(dict(data_sources=name), choices)
         assert chosen["data"] == f"configs/data_sources/{name}.yaml" and chosen["targets"] == [
             "w_total_median_profit"
         ]
     with pytest.raises(DataError, match="needs a file"):
-        complete(dict(data_sources="sparcs_discharges"), held)
+        complete(dict(data_sources="sparcs_discharges"), choices)
     (tmp_path / "stays").mkdir()
-    assert complete(dict(data_sources="sparcs_discharges", data=str(tmp_path / "stays")), held)[
+    assert complete(dict(data_sources="sparcs_discharges", data=str(tmp_path / "stays")), choices)[
         "data"
     ] == str(tmp_path / "stays")
     with pytest.raises(DataError, match="is not a file"):
-        complete(dict(data_sources="sparcs_csv", data=str(tmp_path / "stays")), held)
+        complete(dict(data_sources="sparcs_csv", data=str(tmp_path / "stays")), choices)

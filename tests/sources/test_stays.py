@@ -1,4 +1,4 @@
-"""Discharge-level files added up: cells checked against a plain groupby, stays set aside, the real extract."""
+"""Discharge-level files added up: cells as a plain groupby gives them, stays set aside, the real extract."""
 
 import functools
 import gzip
@@ -49,7 +49,8 @@ def stay(
     year="2016",
     name="Weill Cornell",
 ):
-    return f'New York,"{facility}",{name},120 +,{year},{drg},Heart Failure,{severity},Minor,Medical,{charge},{cost}'
+    place = f'New York,"{facility}",{name},120 +,{year}'
+    return f"{place},{drg},Heart Failure,{severity},Minor,Medical,{charge},{cost}"
 
 
 def write(path, stays):

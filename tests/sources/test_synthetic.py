@@ -12,17 +12,15 @@ from conftest import ROOT, extract
 from drg_lib.base.names import DataError, match_columns
 from drg_lib.base.tables import content_hash
 from drg_lib.pipeline.config import as_dict, compose
+from drg_lib.sources.realism import cell_statistics, compare_with_calibration, panel_correlation
 from drg_lib.sources.synthetic import (
     as_published,
-    cell_statistics,
-    compare_with_calibration,
     draw_cells,
     draw_facilities,
     draw_regions,
     generate,
     load_calibration,
     number_text,
-    panel_correlation,
     strata,
 )
 
@@ -271,7 +269,7 @@ def test_marginals_and_correlations_stand_beside_real_ones(cells, calibration):
         "Medicare 2011-2019",
     }
     real = table[table["known_from"] != "published"].set_index("statistic")
-    # Held closer than the tolerance for a tenth: correlations, and how the change of a cell shrinks with its discharges.
+    # Closer than the tolerance for a tenth: correlations, and how a cell's change shrinks with its size.
     assert (real.loc[real.index.str.startswith("correlation of log charge"), "ratio"] - 1).abs().max() < 0.035
     assert (
         real.loc[real.index.str.startswith("correlation of log discharges"), "ratio"] - 1
@@ -324,8 +322,9 @@ def test_memory_is_flat_in_scale():
         from drg_lib.sources.synthetic import generate_batches, load_calibration
         tables.ROW_GROUP = 20_000
         with tempfile.TemporaryDirectory() as folder:
-            made = tables.write_described(generate_batches(load_calibration() | eval(sys.argv[2]), float(sys.argv[1]), 1, 2025), Path(folder, "v0.parquet"))
-        print(made["rows"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"""
+            batches = generate_batches(load_calibration() | eval(sys.argv[2]), float(sys.argv[1]), 1, 2025)
+            described = tables.write_described(batches, Path(folder, "v0.parquet"))
+        print(described["rows"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"""
     (rows, low), (more, high) = (
         map(
             float,
@@ -357,9 +356,8 @@ def test_missing_calibration(tmp_path):
 
 
 def test_facts_stand_in_the_calibration_not_in_the_code(calibration):
-    code = re.sub(
-        r"(?m)^# %%.*", "", (ROOT / "drg_lib/sources/synthetic.py").read_text()
-    )  # those lines hold drawn names
+    modules = "".join((ROOT / f"drg_lib/sources/{name}.py").read_text() for name in ("synthetic", "realism"))
+    code = re.sub(r"(?m)^# %%.*", "", modules)  # those lines hold drawn names
     assert not [
         n
         for n in (

@@ -1,4 +1,4 @@
-"""Comparison: rows pair by key, changes are counted and measured, moved distributions are found, commits are fetched or refused."""
+"""Comparison: rows pair by key, changes are counted, moved distributions are found, commits are fetched."""
 
 import json
 
@@ -10,8 +10,9 @@ import yaml
 from conftest import ROOT, commit, copy_build, environment, run
 from nbclient import NotebookClient
 
-from drg_lib import comparison as cmp
+from drg_lib import comparison
 from drg_lib.base.names import KEYS, DataError
+from drg_lib.versions import compare as cmp
 from drg_lib.versions.store import load_version, save_version
 
 
@@ -156,11 +157,13 @@ def test_moved_distributions_come_first_and_extremes_move_nothing():
     )
     assert moved.distance["sum_discharges"] < 0.001 and moved.distance["year"] == 0
     assert (
-        cmp.shown_distributions(moved.reset_index(), ("v5", "v6")).loc[0, ["column", "5 to 95 % v5"]].tolist()
+        comparison.distribution_table(moved.reset_index(), ("v5", "v6"))
+        .loc[0, ["column", "5 to 95 % v5"]]
+        .tolist()
         == ["name", "–"]
-        and cmp.shown_distributions(moved.reset_index().head(0), ("v5", "v6")).empty
+        and comparison.distribution_table(moved.reset_index().head(0), ("v5", "v6")).empty
     )
-    figure = cmp.plot_moved(left, right, moved.reset_index(), ("v5", "v6"), note="Toy", synthetic=True)
+    figure = comparison.plot_moved(left, right, moved.reset_index(), ("v5", "v6"), note="Toy", synthetic=True)
     assert (
         "2 of 6 distributions moved from v5 to v6, mean cost most"
         in figure._suptitle.get_text().replace("\n", " ")
@@ -178,7 +181,7 @@ def test_it_is_no_stage_of_the_pipeline_and_its_notebook_is_in_form():
     assert not [s for s in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"] if "comparison" in s]
     content = json.loads((ROOT / "nbs/comparison.ipynb").read_text())["cells"]
     (parameters,) = [c for c in content if "parameters" in c["metadata"].get("tags", [])]
-    assert len(content) <= 50 and all(
+    assert len(content) <= 30 and all(
         ": " in line and " = " in line and "  # " in line
         for line in "".join(parameters["source"]).splitlines()
     )

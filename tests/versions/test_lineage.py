@@ -1,4 +1,4 @@
-"""Lineage: the sidecars say what is on disk, the chain adds up, damage is named, the command fits a terminal."""
+"""Lineage: sidecars say what is on disk, the chain adds up, damage is named, the command fits a terminal."""
 
 import json
 import os
@@ -15,11 +15,12 @@ from conftest import environment, run
 from drg_lib.base.names import DataError
 from drg_lib.base.tables import content_hash, profile_columns, read_parquet, write_json, write_parquet
 from drg_lib.versions import lineage as ln
-from drg_lib.versions.store import load_version, save_version
+from drg_lib.versions.chain import known_versions
+from drg_lib.versions.store import digest_of, load_version, save_version
 
 
 def sidecar(version, parent, rows, aside=0, joined=None, columns=("year",)):
-    n = int(version[1:])
+    n = sum(map(ord, version))
     return dict(
         version=version,
         parent=parent and parent["version"],
@@ -79,10 +80,10 @@ def test_lost_stale_and_orphaned_versions_are_named(sidecars):
     assert [line.split(":")[0] for line in ln.broken(table)] == ["v1", "v5", "v6"]
 
 
-def test_versions_are_read_in_the_order_of_their_numbers(tmp_path, sidecars):
-    for name, version in (("v10", "v10"), ("v2", "v2"), ("vnot", "v3")):
+def test_versions_are_read_in_the_order_of_the_list_and_unknown_ones_after_it(tmp_path, sidecars):
+    for name, version in (("v10", "v10"), ("v9b", "v9b"), ("v99", "v99"), ("v2", "v2"), ("vnot", "v3")):
         write_json(sidecar(version, sidecars["v1"], 1000), tmp_path / f"{name}.json")
-    assert list(ln.read_sidecars(tmp_path)) == ["v2", "v10"]
+    assert list(ln.read_sidecars(tmp_path)) == ["v2", "v10", "v9b", "v99"]
 
 
 def test_a_sidecar_that_lacks_something_is_named(tmp_path, sidecars):
@@ -140,7 +141,7 @@ def test_the_hash_is_of_the_content():
 def test_every_sidecar_says_what_is_on_disk(synthetic_build):
     data = synthetic_build / "data"
     held = ln.read_sidecars(data)
-    assert list(held) == [f"v{i}" for i in range(13)]
+    assert list(held) == ["v0", *known_versions()]
     for version, s in held.items():
         table = pd.read_parquet(data / f"{version}.parquet")
         assert (s["rows"], s["bytes"], s["sha256"]) == (
@@ -157,8 +158,8 @@ def test_every_sidecar_says_what_is_on_disk(synthetic_build):
             )
         else:
             assert (
-                (s["parent_rows"], s["parent_sha256"])
-                == (held[s["parent"]]["rows"], held[s["parent"]]["sha256"])
+                (s["parent_rows"], s["parent_sha256"], s["parent_sidecar_sha256"])
+                == (held[s["parent"]]["rows"], held[s["parent"]]["sha256"], digest_of(held[s["parent"]]))
                 and s["config"]["step"]
                 and "parameters" in s["config"]
             )
@@ -187,7 +188,10 @@ BUILD = "import sys; from drg_lib.pipeline.explore import build_versions; build_
 
 
 def test_another_machine_makes_the_same_hashes_and_bytes(synthetic_build, tmp_path):
-    """Another locale, time zone, hash seed, one core, and a processor without wide instructions. (v0's file is written in one piece there, streamed here.)"""
+    """Another locale, time zone, hash seed, one core, and a processor without wide instructions.
+
+    v0's file is written in one piece there, streamed here.
+    """
 
     def one_core():
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -236,7 +240,7 @@ def three(tmp_path):
 
 
 def test_a_flipped_bit_anywhere_is_refused_or_harmless(three):
-    """Every damaged file is refused, or still gives the same values (a bit of the footer that says nothing of them)."""
+    """Every damaged file is refused, or still gives the same values (a bit of the footer)."""
     path, rng = three / "v1.parquet", np.random.default_rng(1)
     whole, table = path.read_bytes(), load_version("v1", three)
     refused = 0

@@ -1,4 +1,4 @@
-"""DVC storage: a remote beside the project, S3, older commits, and what a damaged cache does and must not."""
+"""DVC storage: a remote beside the project, S3, older commits, and what a damaged cache must not do."""
 
 import json
 import os

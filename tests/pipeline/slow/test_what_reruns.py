@@ -94,9 +94,9 @@ def test_a_changed_sentence_in_a_rooms_notebook_reruns_nothing(project):
 
 
 def test_a_change_of_the_lag_config_reruns_v10_and_later_only(project):
-    path = project / "configs/transformation/create_lag_features.yaml"
-    columns = yaml.safe_load(path.read_text())["columns"]
-    edit(path, columns=columns[:-1])
+    path = project / "configs/data_versions/v10.yaml"
+    step = yaml.safe_load(path.read_text())["transformation"]
+    edit(path, transformation=step | dict(columns=step["columns"][:-1]))
     assert changed_stages(project) == {"transformation@v10"}
     later = stages_after(project, "transformation@v10")
     versions = {name for name in later if re.search(r"@v\d+$", name)}

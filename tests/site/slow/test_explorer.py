@@ -1,4 +1,4 @@
-"The explorer in a real browser: found by typing, the numbers of the data, nothing from outside, usable by keyboard and screen reader."
+"""The explorer in a real browser: search, the numbers of the data, keyboard, nothing from outside."""
 
 import csv
 import functools
@@ -63,7 +63,10 @@ def values_and_forecast():
     )
     values["w_mean_payment"] = (values["w_mean_charge"] * rng.uniform(0.2, 0.5, len(every))).round(2)
     values.loc[values["year"] == 2013, "sum_discharges"] = np.nan
-    of = lambda f: values["facility_id"].eq(f) & values["apr_drg_code"].eq("194")
+
+    def of(facility):
+        return values["facility_id"].eq(facility) & values["apr_drg_code"].eq("194")
+
     gone = (
         (of("330004") & values["year"].eq(2016))
         | (of("330005") & values["year"].ne(2019))
@@ -175,7 +178,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser, address):
-    """A function that opens an address; at the end no page may have complained or asked for anything outside."""
+    """A function that opens an address; no page may complain or ask for anything outside."""
     contexts, complaints = [], []
 
     def open_page(fragment="", width=1280, scheme="light", base=address):
@@ -257,8 +260,8 @@ def test_a_forecast_is_found_by_keyboard_alone(opened, data):
         assert block.locator(".prediction").inner_text() == whole(row.prediction)
         for level in (50, 80, 90):
             assert (
-                f"{level} %: {whole(getattr(row, f'lower_{level}'))} to {whole(getattr(row, f'upper_{level}'))}"
-                in block.inner_text()
+                f"{level} %: {whole(getattr(row, f'lower_{level}'))}"
+                f" to {whole(getattr(row, f'upper_{level}'))}" in block.inner_text()
             )
         assert (
             f"{abs(row.prediction / row.last_value - 1):.1%}".rstrip("%")[:2] in block.inner_text()
@@ -367,7 +370,8 @@ def test_pairs_of_every_kind(opened):
 
 def test_a_gap_in_the_years_is_a_gap_in_the_line(opened):
     "Solid or dashed between neighbouring published years; nothing across a year that the pair lacks."
-    lines = "[...document.querySelectorAll('#charts .chart svg')[1].querySelectorAll('line[stroke-width=\"2.5\"]')].length"
+    chart = "document.querySelectorAll('#charts .chart svg')[1]"
+    lines = f"[...{chart}.querySelectorAll('line[stroke-width=\"2.5\"]')].length"
     assert (
         opened(pair("330003", "194")).evaluate(lines) == 4
         and opened(pair("330004", "194")).evaluate(lines) == 2
@@ -573,7 +577,7 @@ def test_synthetic_data_say_so(tmp_path, data, opened):
 
 
 def test_the_real_panel(medicare_build, tmp_path, opened):
-    "What Medicare's panel has is shown, what it lacks is not: no cost, no discharges in 2013, a forecast three years ahead."
+    "What Medicare's panel lacks is not shown: no cost, no discharges in 2013. It looks three years ahead"
     made = build_explorer(medicare_build / "data", tmp_path / "explorer")
     forecast, page = pd.read_parquet(medicare_build / "data" / "forecast.parquet"), opened(base=made.as_uri())
     assert "cost" not in said(page, "#result").lower() and page.locator(".synthetic").count() == 0
@@ -595,11 +599,10 @@ def test_the_real_panel(medicare_build, tmp_path, opened):
 
 
 def test_same_input_same_bytes_and_no_leftovers(tmp_path, data):
-    build = lambda: {
-        f.relative_to(tmp_path).as_posix(): f.read_bytes()
-        for f in sorted(build_explorer(data[0], tmp_path / "explorer").parent.rglob("*"))
-        if f.is_file()
-    }
+    def build():
+        folder = build_explorer(data[0], tmp_path / "explorer").parent
+        return {p.relative_to(tmp_path).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
     first = build()
     (tmp_path / "explorer" / "data" / "drg-77.js").write_text("old")
     assert build() == first and [p.name for p in tmp_path.iterdir()] == ["explorer"]

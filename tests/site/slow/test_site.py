@@ -1,4 +1,4 @@
-"""The site in a real browser: every page, its links, its search, its folds, and what it does with names that are not names."""
+"""The site in a real browser: every page, its links, its search, its folds, and names that are not names."""
 
 import json
 import os
@@ -17,8 +17,9 @@ import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT, copy_build, copy_project, environment, run
 
-from drg_lib.site import pages as reports
-from drg_lib.site.site import key_figure, stage_site
+from drg_lib.reporting.style import words
+from drg_lib.site.reports import find_reports
+from drg_lib.site.site import stage_site
 
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = '<img src="http://evil.example/x.png" onerror="alert(1)"><script>alert(2)</script>'
@@ -37,7 +38,8 @@ def hostile_notebook():
             outputs=[dict(**({} if output["output_type"] == "stream" else {"metadata": {}}), **output)],
         )
 
-    table = f"<style>x</style><table><thead><tr><th>name</th></tr></thead><tbody><tr><td onclick='alert(3)'>{HOSTILE}</td></tr></tbody></table>"
+    row = f"<tr><td onclick='alert(3)'>{HOSTILE}</td></tr>"
+    table = f"<style>x</style><table><thead><tr><th>name</th></tr></thead><tbody>{row}</tbody></table>"
     cells = [
         dict(
             cell_type="markdown", source="# Hostile names\n> A hospital may be called anything.", metadata={}
@@ -59,7 +61,7 @@ def hostile_notebook():
 
 @pytest.fixture(scope="module")
 def built(synthetic_build, tmp_path_factory):
-    """The site of the synthetic build, with a hostile report among the others; a warning of Sphinx is an error."""
+    """The site of the synthetic build, with a hostile report among the others."""
     project = copy_build(synthetic_build, tmp_path_factory.mktemp("site") / "project")
     (project / "runs" / "other").mkdir(exist_ok=True)
     (project / "runs" / "other" / "hostile.ipynb").write_text(json.dumps(hostile_notebook()))
@@ -157,8 +159,8 @@ def test_each_executed_notebook_is_a_page(built, site):
     }
     assert made and {f"reports/{name}.html" for name in made} <= set(pages_of(site))
     index = text_of(site, "reports/index.html")
-    for report in reports.find_reports(built / "runs"):
-        assert plain(report.title) in index and plain(key_figure(report)) in index
+    for report in find_reports(built / "runs"):
+        assert plain(report.title) in index and plain(report.key_figure) in index
 
 
 def test_a_report_says_what_it_is_made_of(built, site):
@@ -224,7 +226,7 @@ def test_home_shows_the_current_run(built, site):
 def test_models_are_compared_and_lineage_is_whole(built, site):
     for path in (built / "results/evaluation").glob("*/metrics.json"):
         for name in json.loads(path.read_text())["validation_loss"]:
-            assert reports.words(name, capital=True) in text_of(site, "models.html")
+            assert words(name, capital=True) in text_of(site, "models.html")
     stages = page_of(site, "lineage.html").find("svg", class_="pipeline").find_all(class_="stage")
     assert len(stages) == len(run(built, "dvc", "stage", "list", "--name-only").stdout.split()) and all(
         s.name == "a" for s in stages
@@ -338,7 +340,7 @@ def tab(browser, site):
     page.on("console", lambda m: page.wrong.append(f"console: {m.text}") if m.type == "error" else None)
     page.on("pageerror", lambda e: page.wrong.append(f"error: {e}"))
     page.on("dialog", lambda d: (page.wrong.append(f"dialog: {d.message}"), d.dismiss()))
-    # a request that leaving its page broke off is no fault; a file that is not there answers with a status, below
+    # a request that leaving its page broke off is no fault; a file that is not there answers with a status
     page.on(
         "requestfailed",
         lambda r: (
@@ -377,7 +379,8 @@ def test_every_page_on_a_phone_and_on_a_desk(tab, site):
             if wide > 0:
                 faults.append(f"{name}: {wide} px too wide at {width}")
         images = tab.evaluate(
-            "Promise.all([...document.images].map(async i => { i.loading = 'eager'; try { await i.decode() } catch (e) { return i.src } return i.naturalWidth ? '' : i.src }))"
+            "Promise.all([...document.images].map(async i => { i.loading = 'eager'; "
+            "try { await i.decode() } catch (e) { return i.src } return i.naturalWidth ? '' : i.src }))"
         )
         faults += [f"{name}: broken picture {source}" for source in images if source]
         faults += [f"{name}: {fault}" for fault in taken(tab)]
@@ -413,7 +416,7 @@ def test_no_serious_barrier_in_light_and_dark(tab, site):
         tab.goto(name)
         for mode in ("light", "dark"):
             tab.evaluate(
-                "mode => { document.documentElement.dataset.theme = mode; document.documentElement.dataset.mode = mode }",
+                "mode => { const page = document.documentElement.dataset; page.theme = page.mode = mode }",
                 mode,
             )
             found = axe.run(tab, options=dict(resultTypes=["violations"])).response["violations"]
@@ -464,7 +467,8 @@ def test_the_reader_chooses_light_or_dark_and_it_is_kept(tab):
     for mode in ("dark", "light"):
         tab.locator("button.theme-switch-button").first.click()
         tab.locator(
-            f'[data-mode-value="{mode}"], .theme-switch-option[data-mode="{mode}"], button:has-text("{mode.capitalize()}")'
+            f'[data-mode-value="{mode}"], .theme-switch-option[data-mode="{mode}"], '
+            f'button:has-text("{mode.capitalize()}")'
         ).first.click()
         tab.goto("models.html")
         assert tab.evaluate("document.documentElement.dataset.theme") == mode

@@ -1,4 +1,4 @@
-"The year to be forecast is shuffled, scaled and given other rows: no feature, fold, tuned value or forecast may notice."
+"The year to be forecast is shuffled, scaled and given other rows: no feature, fold or forecast may notice."
 
 from functools import cache
 
@@ -13,6 +13,7 @@ from drg_lib.partitioning import assemble
 from drg_lib.pipeline.config import as_dict, compose
 from drg_lib.pipeline.explore import apply_step, quick_overrides
 from drg_lib.sources.read import read_source
+from drg_lib.versions.chain import known_versions
 
 SMALL = {
     "ridge": {},
@@ -26,7 +27,7 @@ SEARCHED = {
     "catboost": ["learning_rate"],
     "hist_gradient_boosting": ["learning_rate"],
 }
-STEPS = [f"v{n}" for n in range(3, 13)]
+STEPS = [version for version in known_versions() if version not in ("v1", "v2")]
 
 
 @cache
@@ -51,7 +52,7 @@ def cleaned(choice):
 
 
 def poisoned(v2, years, seed=1):
-    "`v2` with every value of `years` shuffled and scaled, a third of their rows gone, and rows of pairs that were not there."
+    "`v2` with the values of `years` shuffled and scaled, a third of their rows gone, and rows of new pairs."
     rng = np.random.default_rng(seed)
     at = v2["year"].isin(years).to_numpy()
     rest, own = v2[~at], v2[at].copy()
