@@ -8,7 +8,7 @@ __all__ = ['plot_years', 'plot_growth', 'plot_spread', 'plot_largest', 'plot_cov
 
 # %% ../../nbs/panel/pictures.ipynb #08152db9
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -33,18 +33,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas.io.formats.style import Styler
 
-# %% ../../nbs/panel/pictures.ipynb #9f176b32
-def _axes(**changes: Any) -> Any:
-    """Empty axes of a figure."""
-    import matplotlib.pyplot as plt  # half a second, which a stage without pictures does not pay
-
-    return plt.subplots(**changes)[1]
-
 # %% ../../nbs/panel/pictures.ipynb #309c800a
 @picture
 def plot_years(years: pd.DataFrame, note: str | None = None, synthetic: bool = False) -> "Figure":
     """Rows of the file by year, from `by_year`; years that the file skips stay empty."""
-    ax = _axes()
+    import matplotlib.pyplot as plt
+
+    _, ax = plt.subplots()
     first, last = int(years.year.min()), int(years.year.max())
     bars = ax.bar(years.year, years.rows, color=color("discharges"), width=0.7)
     few_bars = len(years) < 7
@@ -84,7 +79,9 @@ def plot_growth(
     cells: str = "facility, DRG and severity",
 ) -> "Figure":
     """Lines of `price_index`, in percent since the first year; `cells` names what was compared."""
-    ax = _axes()
+    import matplotlib.pyplot as plt
+
+    _, ax = plt.subplots()
     ends = []
     for column, line in index.groupby("column", sort=False):
         thing, growth = column.partition("_")[2], line["index"] - 1
@@ -116,7 +113,9 @@ def plot_spread(
     frame: pd.DataFrame, columns: list[str], note: str | None = None, synthetic: bool = False
 ) -> "Figure":
     """Share of rows by amount, on a logarithmic axis; the title is about the first of `columns`."""
-    ax = _axes()
+    import matplotlib.pyplot as plt
+
+    _, ax = plt.subplots()
     known = {column: frame[column].dropna() for column in columns}
     positive = {column: values[values > 0] for column, values in known.items() if (values > 0).any()}
     low = min(values.quantile(0.001) for values in positive.values())
@@ -152,7 +151,9 @@ def plot_largest(
     things : str
         What they are, for the title: "hospitals", "DRGs".
     """
-    ax = _axes()
+    import matplotlib.pyplot as plt
+
+    _, ax = plt.subplots()
     by, rows = table.attrs.get("by", "discharges"), table.iloc[::-1]
     bars = ax.barh(range(len(rows)), rows["size"], color=color("discharges"), height=0.7)
     ax.bar_label(bars, [thousands(v) for v in rows["size"]], padding=3, fontsize=9, color="#333333")
@@ -177,7 +178,9 @@ def plot_coverage(
     table: pd.DataFrame, max_gap_years: int = 1, note: str | None = None, synthetic: bool = False
 ) -> "Figure":
     """Bars of `coverage`."""
-    ax = _axes()
+    import matplotlib.pyplot as plt
+
+    _, ax = plt.subplots()
     bars = ax.bar(table.years_in_a_row, table.pairs, color=color("discharges"), width=0.7)
     shares = [percent(share, digits=0 if share >= 0.01 else 1) for share in table["share"]]
     ax.bar_label(bars, shares, padding=3, fontsize=10, color="#333333")
@@ -203,8 +206,10 @@ def plot_quirks(
     table: pd.DataFrame, note: str | None = None, synthetic: bool = False, n: int = 10
 ) -> "Figure":
     """The first `n` quirks of `quirks_by_year`, a line a quirk and a column a year."""
+    import matplotlib.pyplot as plt
+
     rows = table.head(n)
-    ax = _axes(figsize=(8.2, 1.7 + 0.32 * len(rows)))
+    _, ax = plt.subplots(figsize=(8.2, 1.7 + 0.32 * len(rows)))
     ax.imshow(rows, cmap="Greys", vmin=0, vmax=1.4, aspect="auto")
     size = 9 if rows.shape[1] < 8 else 7.5
     for (y, x), share in np.ndenumerate(rows.to_numpy()):
