@@ -135,6 +135,12 @@ def commit(project: Path, message: str, *first: str) -> None:
 
 
 BUILDS = {"synthetic_build", "medicare_build"}
+WHOLE_CHAINS = {
+    "synthetic",
+    "medicare",
+    "v1",
+    "whole",
+}  # fixtures that run every step on a panel, or tune a model
 TESTS = Path(__file__).parent
 
 # Files that build something or take long, the longest first: no process waits for another's build or stays
@@ -173,7 +179,7 @@ def starts_a_program(function: Callable, seen: set[Callable]) -> bool:
 
 def is_slow(item: pytest.Item) -> bool:
     """Whether a test stands in a folder `slow`, takes a build or starts a program, also by a fixture."""
-    if "slow" in item.path.parts or BUILDS & set(item.fixturenames):
+    if "slow" in item.path.parts or (BUILDS | WHOLE_CHAINS) & set(item.fixturenames):
         return True
     fixtures = [f.func for found in item._fixtureinfo.name2fixturedefs.values() for f in found]
     return any(

@@ -174,7 +174,7 @@ def home_page(project: Project, folder: Path, explorer: bool = False) -> str:
 
 # %% ../../nbs/site/site.ipynb #3335db02
 def made_from(module: str) -> str:
-    """The notebook that a module's text says it is exported from: its name puts stages and steps in their order."""
+    """The notebook that a module is exported from; its name puts stages and steps in their order."""
     line = next((line for line in module.splitlines() if "File to edit:" in line), "")
     return Path(line.partition("File to edit:")[2].strip(" .")).name
 

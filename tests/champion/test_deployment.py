@@ -72,6 +72,7 @@ def forecast_of(model, values, year=None, max_gap_years=1):
     return forecast(champion(model), forecast_features(values, rows, steps(max_gap_years)), rows)
 
 
+@pytest.mark.build
 @pytest.mark.parametrize("cold_start", ["seen", "none", "all"])
 def test_every_pair_is_forecast_or_listed(cold_start):
     values, _ = panel()
@@ -113,6 +114,7 @@ def test_unknown_cold_start_is_refused():
         future_rows(panel()[0], cold_start="some")
 
 
+@pytest.mark.build
 def test_features_of_the_future_are_those_of_training():
     "Hide the last year, forecast it, and compare with the features that it really has."
     values, _ = panel()
@@ -158,6 +160,7 @@ def test_forecast_is_whole(tmp_path):
     assert len(changes) == 5 and changes["change"].between(-0.5, 0.5).all()
 
 
+@pytest.mark.build
 def test_pair_whose_last_year_lacks_the_target_is_listed():
     values, _ = panel()
     table, meta = assemble(through(values), values, COST, 2, 3)
@@ -167,6 +170,7 @@ def test_pair_whose_last_year_lacks_the_target_is_listed():
     assert len(without) == 1 and without["facility_id"].iloc[0] == values["facility_id"].iloc[-1]
 
 
+@pytest.mark.build
 def test_uneven_years_look_further_ahead(tmp_path):
     values, _ = panel(years=[2011, 2013, 2016, 2017, 2019])
     table, meta = assemble(through(values, 3), values, COST, 1, 2)
@@ -195,6 +199,7 @@ def test_broken_forecasts_are_refused():
     assert len(check_forecast(row)) == 1
 
 
+@pytest.mark.build
 def test_cold_starts_come_from_the_hierarchy_and_are_judged_on_past_years():
     values, _ = panel()
     table, meta = assemble(through(values), values, COST, 2, 3)

@@ -135,6 +135,7 @@ def test_champion_without_a_loss_is_refused(loss):
         ev.choose_champion({"ridge": loss})
 
 
+@pytest.mark.build
 def test_choice_blend_and_intervals_never_depend_on_test_rows(tmp_path):
     partition = fake_partition(80)
     test, poisoned, results = partition["split"] == "test", partition.copy(), []
@@ -167,6 +168,7 @@ def test_missing_and_unequal_models_are_refused(tmp_path, partition):
         read_models("mean_cost", MODELS, tmp_path)
 
 
+@pytest.mark.build
 def test_baselines_of_a_validation_year_know_only_the_years_before(tmp_path, partition, forecasts):
     later = partition.assign(
         target=partition["target"].where(partition["year"] < 2013, partition["target"] * 5)
@@ -188,6 +190,7 @@ def test_compare_overall_and_by_year(rows):
     )
 
 
+@pytest.mark.build
 def test_bootstrap_is_that_of_a_loop_over_draws(rows):
     errors, against = er.bootstrap(rows, MODELS, ["last_value"], n=40, seed=5)
     groups = [group for _, group in rows.groupby(pd.factorize(rows["facility_id"])[0])]
@@ -351,6 +354,7 @@ def test_contributions_add_up_to_the_forecast_change(partition, fitted, name):
     ].is_monotonic_decreasing
 
 
+@pytest.mark.build
 def test_a_blend_weighs_contributions_and_says_what_it_leaves_out(partition, fitted):
     explained = partition[partition.split == "test"].head(100)
     parts = {name: contributions(model, explained) for name, model in fitted.items()}
@@ -483,6 +487,7 @@ def pictures(forecasts, partition, synthetic=True):
     )
 
 
+@pytest.mark.build
 def test_pictures_draw_without_warnings_and_say_synthetic(forecasts, partition, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -303,6 +303,7 @@ def parameters(version, source):
     return as_dict(compose([f"data_versions={version}", f"data_sources={source}"]).transformation)
 
 
+@pytest.mark.build
 @pytest.mark.parametrize(("source", "name"), FILES)
 def test_nothing_of_a_real_file_is_lost(source, name):
     v0 = raw(name)
@@ -319,6 +320,7 @@ def test_nothing_of_a_real_file_is_lost(source, name):
         assert set(v2[key]) == set(lookups[table][key])
 
 
+@pytest.mark.build
 def test_golden_values_of_the_2020_extract():
     v0 = raw("sparcs_cost_2020_musculoskeletal.csv.gz")
     v1, _ = sanitize_column_names(v0, **parameters("v1", "sparcs_csv"))
@@ -336,6 +338,7 @@ def test_golden_values_of_the_2020_extract():
     )
 
 
+@pytest.mark.build
 def test_golden_values_of_the_medicare_panel():
     v1, _ = sanitize_column_names(raw("medicare_ny_2011_2019.csv.gz"), **parameters("v1", "medicare_csv"))
     row = v1.query("year == 2011 and facility_id == '330002' and apr_drg_code == '064'").iloc[0]

@@ -53,6 +53,7 @@ def whole(partition, tmp_path_factory):
     return finished(tune(*partition, model_config("ridge"), path, n_trials=6))
 
 
+@pytest.mark.build
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_fits_predicts_and_returns(name, partition, tmp_path):
     table, meta = partition
@@ -66,6 +67,7 @@ def test_every_model_fits_predicts_and_returns(name, partition, tmp_path):
     assert np.array_equal(again.predict(table), model.predict(table), equal_nan=True)
 
 
+@pytest.mark.build
 def test_tampered_or_missing_model_is_not_read(partition, tmp_path):
     table, meta = partition
     path = tmp_path / "model.joblib"
@@ -77,6 +79,7 @@ def test_tampered_or_missing_model_is_not_read(partition, tmp_path):
         load_model(tmp_path / "none.joblib", sha256)
 
 
+@pytest.mark.build
 @pytest.mark.parametrize("transform", ["level", "change", "log_change"])
 def test_every_transform_returns_to_the_unit(transform, partition):
     table, meta = partition
@@ -87,6 +90,7 @@ def test_every_transform_returns_to_the_unit(transform, partition):
     assert abs(model.predict(test).sum() / test["target"].sum() - 1) < 0.2
 
 
+@pytest.mark.build
 def test_change_takes_negative_values():
     values, features = panel()
     shift = values["w_mean_cost"].median()
@@ -97,6 +101,7 @@ def test_change_takes_negative_values():
     assert (predictions["prediction"] < 0).any() and np.isfinite(predictions["prediction"]).all()
 
 
+@pytest.mark.build
 def test_rows_without_last_value_get_nan_and_new_pairs_a_number(partition):
     table, meta = partition
     model = make_forecaster(model_config("ridge"), meta).fit(table)
@@ -107,6 +112,7 @@ def test_rows_without_last_value_get_nan_and_new_pairs_a_number(partition):
     assert np.isnan(model.predict(rows)).all()
 
 
+@pytest.mark.build
 def test_growth_stays_within_what_training_saw(partition):
     table, meta = partition
     known = table.dropna(subset=["last_value"])
@@ -117,6 +123,7 @@ def test_growth_stays_within_what_training_saw(partition):
     assert growth.between(0.1, 5).all()
 
 
+@pytest.mark.build
 def test_poisoned_validation_year_does_not_reach_its_own_fold(partition):
     table, meta = partition
     fold = meta["folds"][0]
@@ -143,6 +150,7 @@ def test_same_input_same_trials(partition, tmp_path):
     assert values[0] == values[1]
 
 
+@pytest.mark.build
 def test_first_trial_is_the_config(partition, tmp_path):
     table, meta = partition
     config = model_config("ridge")
@@ -238,6 +246,7 @@ def test_two_processes_share_one_study(partition, tmp_path):
     assert len({tuple(t.params.values()) for t in study.trials}) == n
 
 
+@pytest.mark.build
 def test_trial_of_a_living_process_is_left_alone(partition, tmp_path):
     table, meta = partition
     config = model_config("ridge")
@@ -280,6 +289,7 @@ def test_a_killed_process_leaves_its_place(tmp_path):
     assert number == 0 and [trial.state.name for trial in study.trials] == ["FAIL", "RUNNING"]
 
 
+@pytest.mark.build
 def test_time_limit_ends_a_study(partition, tmp_path):
     table, meta = partition
     assert (
@@ -304,6 +314,7 @@ def test_trials_are_pruned_across_folds(partition, tmp_path):
     )
 
 
+@pytest.mark.build
 def test_loss_is_relative_to_the_last_value(partition):
     table, meta = partition
     _, predictions, loss = fit_and_predict(table, meta, model_config("ridge"), {})
@@ -317,6 +328,7 @@ def test_loss_is_relative_to_the_last_value(partition):
     assert loss == pytest.approx(expected)  # COST names no loss: RMSE
 
 
+@pytest.mark.build
 def test_report_says_when_a_baseline_is_better(partition):
     table, meta = partition
     _, predictions, _ = fit_and_predict(table, meta, model_config("ridge"), {})
@@ -348,6 +360,7 @@ def test_picture_says_when_the_search_found_nothing():
     assert "from 0.900 to 0.800" in what_was_gained(trials.assign(loss=[0.9, None, 0.8]))
 
 
+@pytest.mark.build
 def test_other_rows_or_config_begin_another_study(partition):
     table, meta = partition
     config = model_config("ridge")

@@ -29,6 +29,7 @@ def test_folds_are_strictly_in_time():
     assert sum(meta["rows"].values()) == len(table)
 
 
+@pytest.mark.build
 def test_last_value_is_that_of_the_last_year():
     values, features = panel()
     table, _ = assemble(features, values, COST, 2, 3)
@@ -38,6 +39,7 @@ def test_last_value_is_that_of_the_last_year():
     assert (known["last_year"] == known["year"] - 1).all()
 
 
+@pytest.mark.build
 @pytest.mark.parametrize("extra", [["sum_discharges"], ["w_mean_cost", "yearly_discharge_bin"]])
 def test_columns_of_the_year_itself_do_not_pass(extra):
     values, features = panel()
@@ -45,6 +47,7 @@ def test_columns_of_the_year_itself_do_not_pass(extra):
     assert not set(extra) & (set(table) | set(meta["features"]))
 
 
+@pytest.mark.build
 def test_poisoned_target_year_changes_no_feature():
     values, features = panel()
     rng = np.random.default_rng(1)
@@ -105,6 +108,7 @@ def test_eight_years_give_three_folds():
         split_years([2015, 2016, 2017], n_test_years=2, n_validation_years=3)
 
 
+@pytest.mark.build
 def test_too_few_years_names_them_and_the_remedy():
     values, features = panel(years=range(2014, 2018))
     with pytest.raises(
@@ -115,11 +119,13 @@ def test_too_few_years_names_them_and_the_remedy():
     assert assemble(features, values, COST, 1, 1)[1]["train_years"] == [2015]
 
 
+@pytest.mark.build
 def test_version_without_lags_is_refused():
     with pytest.raises(DataError, match="data_versions=v12"):
         feature_columns(panel()[0])
 
 
+@pytest.mark.build
 def test_features_of_another_source_are_refused():
     values, features = panel()
     with pytest.raises(DataError, match="v9 has no row"):

@@ -106,6 +106,7 @@ def test_a_name_on_two_facilities_and_two_names_on_one_are_found(facilities, thr
     )
 
 
+@pytest.mark.build
 def test_the_medicare_panel_keeps_every_name(thresholds):
     raw = pd.read_csv(extract("medicare_ny_2011_2019.csv.gz"), dtype=str, keep_default_na=False)
     v1, _ = sanitize_column_names(raw, **step("v1", "data_sources=medicare_csv"))

@@ -242,6 +242,7 @@ def test_year_lists():
     assert listed([2012, 2014, 2015, 2018, 2019, 2020]) == "2012, 2014, 2015 and 2018–2020"
 
 
+@pytest.mark.build
 def test_titles_follow_the_data(tmp_path):
     rows = FIVE.iloc[[1, 0, 3]].replace({"Mean Cost": {"-1": "5"}, "Median Cost": {"0": "5"}})
     titles = [
@@ -251,6 +252,7 @@ def test_titles_follow_the_data(tmp_path):
     assert titles[0][1] != titles[1][1] and "charge +100 %" in titles[1][1]
 
 
+@pytest.mark.build
 def test_a_synthetic_source_says_so_in_every_picture():
     source = {**SPARCS, "synthetic": True}
     frame, columns, years, index, profile = inspect(FIVE, source)
@@ -259,6 +261,7 @@ def test_a_synthetic_source_says_so_in_every_picture():
     )
 
 
+@pytest.mark.build
 @needs_shared
 def test_the_real_medicare_panel(tmp_path):
     raw = pd.read_csv(SHARED / "medicare_ny_2011_2019.csv.gz", dtype=str, keep_default_na=False)
@@ -285,6 +288,7 @@ def test_the_real_medicare_panel(tmp_path):
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
+@pytest.mark.build
 @needs_shared
 def test_a_real_single_year_of_the_cost_file(tmp_path):
     raw = pd.read_csv(SHARED / "sparcs_cost_2020_musculoskeletal.csv.gz", dtype=str, keep_default_na=False)

@@ -95,6 +95,7 @@ def test_the_log_has_the_format_of_the_logging_group(project):
     assert all(line.startswith("INFO|") for line in (project / "runs/mini.log").read_text().splitlines())
 
 
+@pytest.mark.build
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -260,6 +261,7 @@ CHOICES = [
 ]
 
 
+@pytest.mark.build
 @pytest.mark.parametrize("arguments, words", CHOICES)
 def test_wrong_choices_change_nothing(project, refused, arguments, words):
     before = (project / "params.yaml").read_text()
@@ -278,6 +280,7 @@ def test_a_choice_brings_its_targets_and_goes_back(project):
     assert yaml.safe_load((project / "params.yaml").read_text()) == yaml.safe_load(before)
 
 
+@pytest.mark.build
 @pytest.mark.parametrize(
     "file, typo",
     [
@@ -304,6 +307,7 @@ def test_a_typo_in_any_group_is_named(tmp_path, file, typo):
     )
 
 
+@pytest.mark.build
 def test_resolvers():
     from drg_lib.pipeline.config import compose
 
@@ -316,24 +320,25 @@ def test_resolvers():
     )
 
 
+GROUPS = ["data_sources", "data_versions", "models", "target", "ml_experiments", "crosswalk"]
+
+
 def test_every_config_file_composes():
+    """One option of every group at a time: as many compositions as the largest group has files."""
     from drg_lib.pipeline.choices import options
     from drg_lib.pipeline.config import as_dict, compose
 
-    for group in (
-        "data_sources",
-        "data_versions",
-        "models",
-        "target",
-        "ml_experiments",
-        "partitioning",
-        "evaluation",
-        "deployment",
-    ):
-        for option in options(group) or ["base"]:
-            as_dict(compose([f"{group}={option}"])[group])
+    files = {group: options(group) for group in GROUPS}
+    for turn in range(max(map(len, files.values()))):
+        choice = {group: names[turn % len(names)] for group, names in files.items()}
+        config = compose([f"{group}={name}" for group, name in choice.items()])
+        for group, name in choice.items():
+            assert as_dict(config[group])["name"] == name
+    for group in ("partitioning", "evaluation", "deployment", "comparison", "checks", "paths", "logging"):
+        assert as_dict(config[group])
 
 
+@pytest.mark.build
 def test_versions_and_their_configs_agree():
     from drg_lib.pipeline.config import compose
     from drg_lib.versions.chain import known_versions

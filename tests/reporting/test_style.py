@@ -150,6 +150,7 @@ def calls(node):
     return {ast.unparse(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
 
 
+@pytest.mark.build
 def test_every_picture_is_drawn_in_the_style_and_has_a_message():
     drawn = [(path, f) for path, f in functions() if calls(f) & {"plt.subplots", "plt.figure"}]
     assert len(drawn) > 10

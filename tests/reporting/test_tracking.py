@@ -74,6 +74,7 @@ def test_existing_store_is_left_alone(tmp_path):
     assert ensure_database(tmp_path).read_bytes() == b"kept"
 
 
+@pytest.mark.build
 def test_a_copied_project_keeps_its_runs_and_leaves_the_original_alone(tmp_path):
     old, new = tmp_path / "a project", tmp_path / "copy"
     old.mkdir()

@@ -91,6 +91,7 @@ def test_a_missing_file(project, data):
     )
 
 
+@pytest.mark.build
 def test_no_file_at_all(project, data):
     with pytest.raises(
         DataError,
@@ -100,6 +101,7 @@ def test_no_file_at_all(project, data):
         read_source(as_dict(compose(["data_sources=sparcs_csv"]).data_sources))
 
 
+@pytest.mark.build
 def test_an_empty_file(tmp_path, data):
     (tmp_path / "empty.csv").touch()
     with pytest.raises(DataError, match=r"empty\.csv: is empty.*Remedy"):
@@ -131,6 +133,7 @@ def test_a_negative_amount(project, data, tmp_path, published):
     refused(project, words, "stage=cleaning", "data_versions=v1", *overrides(tmp_path / "negative.csv"))
 
 
+@pytest.mark.build
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -172,6 +175,7 @@ def test_one_year_only(project, data, tmp_path, published):
     )
 
 
+@pytest.mark.build
 def test_no_two_consecutive_years(data, tmp_path, published):
     published[published["Year"].isin(["2009", "2011", "2013"])].to_csv(tmp_path / "gaps.csv", index=False)
     with pytest.raises(

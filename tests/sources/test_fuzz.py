@@ -933,6 +933,7 @@ def judge(seed, folder):
     return name, "right"
 
 
+@pytest.mark.build
 @pytest.mark.parametrize(
     "column, text, words",
     [
@@ -954,6 +955,7 @@ def test_what_longer_runs_found_stays_refused(tmp_path, column, text, words):
         sanitize_column_names(read_source(source | {"path": str(path)}), **parameters | {"source": path.name})
 
 
+@pytest.mark.build
 def test_damaged_files_give_the_right_table_or_a_clear_error(tmp_path):
     outcomes = [judge(seed, tmp_path) for seed in range(CASES)]
     counts = collections.Counter(outcome for _, outcome in outcomes)

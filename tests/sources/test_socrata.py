@@ -249,6 +249,7 @@ PASSES = {
 }
 
 
+@pytest.mark.build
 @pytest.mark.parametrize("case", PASSES)
 def test_what_may_pass_is_tried_again(service, source, case):
     faults, least = PASSES[case]
@@ -570,6 +571,7 @@ def test_progress_is_told_by_page(service, source, capsys):
     )
 
 
+@pytest.mark.build
 def test_the_config_needs_no_data_file(tmp_path):
     from drg_lib.pipeline.choices import complete
 

@@ -237,6 +237,7 @@ def test_labels_are_the_most_frequent_of_the_year(tmp_path):
     ]  # A and B twice each: by the alphabet
 
 
+@pytest.mark.build
 def test_blocks_change_nothing(tmp_path, monkeypatch):
     _, text = generated(2000)
     text.loc[::7, "Facility Id"] = ""

@@ -277,6 +277,7 @@ def test_marginals_and_correlations_stand_beside_real_ones(cells, calibration):
     assert (real.loc[real.index.str.startswith("sd of change"), "ratio"] - 1).abs().max() < 0.2
 
 
+@pytest.mark.build
 def test_a_wrong_table_is_outside_the_tolerances(cells, calibration):
     shuffled = cells.assign(mean_charge=cells["mean_charge"].sample(frac=1, random_state=0).to_numpy())
     outside = compare_with_calibration(shuffled, calibration, scale=0.1).query("not within")["statistic"]
@@ -295,6 +296,7 @@ SMALL = {
 }
 
 
+@pytest.mark.build
 def test_regions_beyond_the_first_only_add_rows(calibration):
     one, half, three = (list(draw_regions(calibration | SMALL, scale, 1)) for scale in (1, 2.5, 3))
     assert [len(regions) for regions in (one, half, three)] == [1, 3, 3]

@@ -621,6 +621,7 @@ def medicare():
     return real_chain("medicare_ny_2011_2019.csv.gz", "medicare_csv", 12)
 
 
+@pytest.mark.build
 def test_the_2020_extract_to_v9():
     made, _ = real_chain(
         "sparcs_cost_2020_musculoskeletal.csv.gz", "sparcs_csv", 9, "data_sources.rare_drg_discharges=null"
@@ -647,6 +648,7 @@ def test_the_2020_extract_to_v9():
     assert not len(drop_non_lag_columns(v11, ["lag_*", "roll2_*"]))
 
 
+@pytest.mark.build
 def test_the_2021_rows_of_the_cost_file_to_v9():
     made, aside = real_chain(
         "sparcs_cost_2021_severity2.csv", "sparcs_csv", 9, "data_sources.rare_drg_discharges=null"

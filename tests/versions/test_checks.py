@@ -141,6 +141,7 @@ def test_the_medicare_panel_from_v0_to_v12(medicare):
     assert 0.004 < above["share"] < 0.026  # DATA: payment exceeds charge in 0.4 to 2.6 % of cells
 
 
+@pytest.mark.build
 @pytest.mark.parametrize(
     ("source", "name", "rows_in", "v6"),
     [
@@ -166,6 +167,7 @@ def test_one_year_from_v0_to_v12(source, name, rows_in, v6, tmp_path):
     assert "two years" in made["v10"]["findings"]["message"][0]
 
 
+@pytest.mark.build
 def test_partitioning_says_that_one_year_is_too_few(tmp_path):
     from drg_lib.partitioning import assemble
 
@@ -175,6 +177,7 @@ def test_partitioning_says_that_one_year_is_too_few(tmp_path):
         assemble(made["v12"]["after"], made["v9"]["after"], target, 2, 3)
 
 
+@pytest.mark.build
 def test_several_years_of_single_stays_lose_the_same_share_of_rare_drgs(tmp_path):
     "The limit of 5,000 of 21.3 million, as a share, keeps what one year's sample holds."
     source = as_dict(composed("v12", "sparcs_discharges").data_sources)
@@ -391,6 +394,7 @@ def test_nothing_is_written_when_a_check_stops(synthetic, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.build
 def test_limits_are_the_configs():
     config = compose(
         ["stage=cleaning", "data_versions=v1", "checks.largest_amount=5", "checks.largest_set_aside.v1=0.5"]
@@ -549,6 +553,7 @@ def test_a_damaged_file_shows_all_its_faults(synthetic):
     assert not (clean["severity"] == "stop").any()
 
 
+@pytest.mark.build
 def test_rows_set_aside_stand_beside_the_findings():
     stays = extract("sparcs_discharges_2016_sample.csv")
     source = as_dict(composed("v12", "sparcs_discharges").data_sources) | dict(path=str(stays))

@@ -92,6 +92,7 @@ def test_a_sidecar_that_lacks_something_is_named(tmp_path, sidecars):
         ln.read_sidecars(tmp_path)
 
 
+@pytest.mark.build
 def test_picture_draws_without_warnings(tmp_path, sidecars):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -239,6 +240,7 @@ def three(tmp_path):
     return tmp_path
 
 
+@pytest.mark.build
 def test_a_flipped_bit_anywhere_is_refused_or_harmless(three):
     """Every damaged file is refused, or still gives the same values (a bit of the footer)."""
     path, rng = three / "v1.parquet", np.random.default_rng(1)
