@@ -16,7 +16,6 @@ import yaml
 
 from ..base.files import project_root, resolve, write_aside
 from ..base.names import DataError
-from ..base.tables import read_json, read_parquet
 from .config import choices, compose
 
 # %% ../../nbs/pipeline/choices.ipynb #f304c8b7
@@ -198,6 +197,8 @@ def champion_line(target: str, metrics: dict[str, Any]) -> str:
 # %% ../../nbs/pipeline/choices.ipynb #6b3debba
 def summary(root: Path | None = None) -> list[str]:
     """Lines that say what the last run made and where it is; `DataError` when there is no forecast."""
+    from drg_lib.base.tables import read_json, read_parquet  # pandas, which the other commands do without
+
     root = root or project_root()
     source = read_json(root / "data" / "v0.json")["config"]
     forecast = read_parquet(root / "data" / "forecast.parquet", ["facility_id", "target", "year"])

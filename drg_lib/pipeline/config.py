@@ -19,7 +19,7 @@ import yaml
 
 from ..base.files import project_root
 from ..base.names import DataError
-from ..base.text import title_and_sentence
+from ..base.notebooks import title_and_sentence
 from ..versions.chain import known_versions
 
 # %% ../../nbs/pipeline/config.ipynb #9c9bd402

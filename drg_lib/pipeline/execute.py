@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from ..base.files import code_state, project_root, write_aside
-from ..base.text import cell_name
+from ..base.notebooks import cell_name
 from .config import as_dict
 from drg_lib.pipeline.parameters import (
     ParameterError,
@@ -31,7 +31,6 @@ from drg_lib.pipeline.parameters import (
     stage_section,
 )
 from ..reporting.scraps import read_scraps, skip_slow_import
-from ..reporting.tracking import log_report
 
 # %% ../../nbs/pipeline/execute.ipynb #88e79a3e
 def log_cells(notebook: Any, log: logging.Logger, lines: bool) -> None:
@@ -242,5 +241,7 @@ def keep_report(report: Path, log: logging.Logger, root: Path) -> None:
     """Log the executed notebook to the MLflow run that it opened."""
     run = read_scraps(report).get("mlflow_run_id")
     if run:
+        from drg_lib.reporting.tracking import log_report  # pandas, for tracked stages only
+
         log_report(run, report, root)
         log.info("report logged to MLflow run %s", run)

@@ -10,10 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from ..base.tables import plain
-
 # %% ../../nbs/reporting/scraps.ipynb #3542624f
 def skip_slow_import() -> None:
     """Keep jsonschema from importing its optional URI grammar; to be called before papermill or scrapbook."""
@@ -27,7 +23,10 @@ def glue(**values: Any) -> None:
     no null.
     """
     skip_slow_import()
+    import pandas as pd  # the command line does without
     import scrapbook
+
+    from drg_lib.base.tables import plain
 
     for name, value in values.items():
         if isinstance(value, pd.DataFrame):

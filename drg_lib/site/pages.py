@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ..base.text import CELL_NAME, cell_name
+from ..base.notebooks import CELL_NAME, cell_name
 from .reports import Project, Record, Report, text_of
 from .templates import render
 

@@ -12,12 +12,16 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import yaml
 
-from ..base.contract import Contract
 from ..base.files import project_root, resolve
 from ..base.names import DataError
+
+# %% ../../nbs/versions/chain.ipynb #97599b6b
+if TYPE_CHECKING:
+    from drg_lib.base.contract import Contract
 
 # %% ../../nbs/versions/chain.ipynb #03c1a629
 PIPELINE_DATA, EXPLORE_DATA = "data", "data/explore"
@@ -126,8 +130,10 @@ def step_function(version: str) -> Callable:
     return getattr(step_module(version), entry_of(version)["step"])
 
 # %% ../../nbs/versions/chain.ipynb #07d2ba7a
-def contract_of(version: str) -> Contract:
+def contract_of(version: str) -> "Contract":
     """What the step that makes `version` promises; `DataError` when its module exports no contract."""
+    from drg_lib.base.contract import Contract  # it needs pandas, which the command line does without
+
     module = step_module(version)
     contract = getattr(module, "CONTRACT", None)
     if not isinstance(contract, Contract):
