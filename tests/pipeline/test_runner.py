@@ -8,6 +8,7 @@ import pytest
 import yaml
 from conftest import ROOT, copy_project, run
 
+from drg_lib.base.notebooks import title_and_sentence
 from drg_lib.pipeline import choices, runner
 
 MINI = {
@@ -222,7 +223,8 @@ def test_cfg_job_and_help_run_nothing(project):
     )
     helped = drg(project, "--help").stdout
     assert "stage=modeling models=ridge" in helped
-    assert "  ingestion       The source's rows as published" in helped and "v1, v2" in helped
+    sentence = title_and_sentence(ROOT / "nbs/0_ingestion.ipynb")[1]
+    assert f"  ingestion       {sentence[:40]}" in helped and "v1, v2" in helped
 
 
 def test_a_sweep_keeps_its_jobs_apart(project):

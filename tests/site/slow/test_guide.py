@@ -46,6 +46,8 @@ ELSEWHERE = {
     r"git checkout COMMIT && dvc checkout": "test_storage.py",
     r"make docs": "test_site.py",
     r"source \.venv/bin/activate": "the tests run with the environment active",
+    r"dvc checkout --force|dvc exp (show|apply)": "they follow a run; dvc exp run is in test_pipeline.py",
+    r"dvc repro --force --single-item deployment": "a registration is in test_serving.py",
     r"dvc exp run --temp .*": "minutes; dvc exp run without it is in test_pipeline.py",
     r"dvc exp run .*|dvc plots show|dvc repro( inspection| deployment)?": "test_pipeline.py",
     r"drg-run (--help|.* --multirun)": "test_runner.py",

@@ -1,5 +1,6 @@
 """A version between two others, v9b, in a built project: made by its notebook, seen wherever versions are."""
 
+import html
 import json
 import re
 
@@ -103,7 +104,7 @@ def test_lineage_accounts_and_cards_show_a_version_between_two_others(project, m
     assert table.loc["v9b", "step"] == "share_of_facility"
 
     run(project, "drg-run", "stage=documentation")
-    card = (project / "results/cards/data_card.md").read_text()
+    card = html.unescape((project / "results/cards/data_card.md").read_text())
     assert "share_of_facility" in card and card.index("v9b") < card.index("v10")
 
 
