@@ -346,8 +346,8 @@ def postgres(tmp_path_factory):
         user = dict(user=account.pw_uid, group=account.pw_gid, extra_groups=[])
         for path in (home, home / "password"):
             os.chown(path, account.pw_uid, account.pw_gid)
-        for path in (home.parent, home.parent.parent):
-            path.chmod(path.stat().st_mode | 0o011)
+        for path in (path for path in home.parents if path.stat().st_mode & 0o011 != 0o011):
+            path.chmod(path.stat().st_mode | 0o011)  # however deep the test process's own folder lies
 
     def do(*command):
         done = subprocess.run(
