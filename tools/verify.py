@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -62,7 +63,12 @@ def build(project: Path, source: str | None, data: str | None) -> subprocess.Pop
     log = project.with_suffix(".log").open("w", encoding="utf-8")
     command = ["make", "--old-file=.venv/.ready", "run", *choices]
     return subprocess.Popen(
-        command, cwd=project, env=environment(project), stdout=log, stderr=subprocess.STDOUT
+        command,
+        cwd=project,
+        env=environment(project),
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # so that `stop` ends what it started as well
     )
 
 
@@ -144,20 +150,31 @@ def compare_forecasts(left: Path, right: Path) -> list[str]:
     return lines
 
 
+def stop(builds: dict[Path, subprocess.Popen]) -> None:
+    """End all builds that still run, with the programs that they started."""
+    for process in builds.values():
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+
+
 def wait(builds: dict[Path, subprocess.Popen]) -> None:
     """Wait for all builds; the end of a log is shown when one fails."""
     begun = time.monotonic()
-    for project, process in builds.items():
-        while process.poll() is None:
-            time.sleep(1)
-            if sys.stderr.isatty():
-                print(f"\r  building for {time.monotonic() - begun:.0f} s", end="", file=sys.stderr)
-        if process.returncode:
-            for other in builds.values():
-                other.kill()
-            log = project.with_suffix(".log")
-            tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-25:])
-            sys.exit(f"\nverify: the build in {project} failed. Its log, {log}, ends with:\n{tail}")
+    try:
+        for project, process in builds.items():
+            while process.poll() is None:
+                time.sleep(1)
+                if sys.stderr.isatty():
+                    print(f"\r  building for {time.monotonic() - begun:.0f} s", end="", file=sys.stderr)
+            if process.returncode:
+                log = project.with_suffix(".log")
+                tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-25:])
+                sys.exit(f"\nverify: the build in {project} failed. Its log ends with:\n{tail}")
+    except KeyboardInterrupt:
+        sys.exit("\nverify: interrupted; nothing was compared")
+    finally:
+        stop(builds)
     print(f"  built in {time.monotonic() - begun:.0f} s", file=sys.stderr)
 
 
