@@ -1,16 +1,21 @@
 """What the tests share: the project's root, copies of it, copies built by the pipeline, real extracts."""
 
+import atexit
+import functools
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import CodeType, FunctionType
 
 import pytest
 import yaml
 from filelock import FileLock
+
+from drg_lib.pipeline.warm import warm_interpreter
 
 # Threads that wait for one another sleep: beside a second test process they would spin for nothing.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -52,8 +57,18 @@ def extract(name: str) -> Path:
     return path
 
 
+@functools.cache
+def warm() -> None:
+    """One warm interpreter for each test process: stages and kernels of all projects are forked from it."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    os.environ.update(stack.enter_context(warm_interpreter()))
+    os.environ["JUPYTER_DEFAULT_PROVISIONER_NAME"] = "drg-warm"
+
+
 def environment(project: Path) -> dict[str, str]:
     """The environment in which a copy of the project runs its own code."""
+    warm()
     ours = ("DRG_LIB_ROOT", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
     env = {k: v for k, v in os.environ.items() if k not in ours}
     return env | {

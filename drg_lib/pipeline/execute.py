@@ -30,6 +30,7 @@ from drg_lib.pipeline.parameters import (
     stage_parameters,
     stage_section,
 )
+from .warm import ADDRESS
 from ..reporting.scraps import read_scraps, skip_slow_import
 
 # %% ../../nbs/pipeline/execute.ipynb #88e79a3e
@@ -131,6 +132,8 @@ def execute(
 
     partial = report.with_suffix(".partial.ipynb")
     os.environ.update(PYTHONHASHSEED="0", DRG_LIB_ROOT=str(root))
+    if ADDRESS in os.environ:
+        os.environ["JUPYTER_DEFAULT_PROVISIONER_NAME"] = "drg-warm"
     try:
         run_papermill(notebook, partial, parameters, log, root)
     except PapermillExecutionError as error:

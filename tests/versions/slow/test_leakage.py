@@ -19,7 +19,7 @@ SMALL = {
     "ridge": {},
     "randomforest": {"n_estimators": 5},
     "catboost": {"iterations": 10, "depth": 3},
-    "hist_gradient_boosting": {"max_iter": 10},
+    "hist_gradient_boosting": {"max_iter": 10, "max_bins": 16},
 }
 SEARCHED = {
     "ridge": ["alpha"],
