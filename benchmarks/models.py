@@ -36,7 +36,8 @@ from drg_lib.champion.coverage import coverage, intervals_of
 from drg_lib.champion.forecasts import with_history
 from drg_lib.evaluation import add_blend
 from drg_lib.forecasting.baselines import BASELINES
-from drg_lib.forecasting.forecaster import PREPARATION, make_forecaster
+from drg_lib.forecasting.forecaster import make_forecaster
+from drg_lib.forecasting.inputs import PREPARATION
 from drg_lib.forecasting.metrics import relative_loss, score
 from drg_lib.forecasting.tuning import fit_and_predict, fold_rows, tune
 from drg_lib.partitioning import assemble
