@@ -14,7 +14,8 @@ from drg_lib.site.cards import data_card, model_card, model_cards, read_inspecti
 from drg_lib.site.site import rooms
 from drg_lib.site.templates import environment, markdown_table
 from drg_lib.versions.chain import known_versions
-from drg_lib.versions.lineage import lineage, read_sidecars
+from drg_lib.versions.lineage import lineage
+from drg_lib.versions.verify import read_sidecars
 
 
 def sidecar(version, parent, rows, aside=0, joined=None, columns=("year",)):

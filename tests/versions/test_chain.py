@@ -10,9 +10,9 @@ from drg_lib.base.contract import Contract
 from drg_lib.base.names import KEYS, DataError
 from drg_lib.versions import chain
 from drg_lib.versions.checks import check_table, forbidden
-from drg_lib.versions.lineage import read_sidecars
 from drg_lib.versions.step import features_up_to, write_checked
 from drg_lib.versions.store import save_version
+from drg_lib.versions.verify import read_sidecars
 
 
 @pytest.fixture
