@@ -17,7 +17,7 @@ from conftest import ROOT
 from panels import COST, panel
 
 from drg_lib.base.names import KEYS, DataError
-from drg_lib.forecasting.baselines import against_baselines, best_baseline
+from drg_lib.forecasting.baselines import against_baselines
 from drg_lib.forecasting.forecaster import (
     Forecaster,
     load_model,
@@ -28,6 +28,7 @@ from drg_lib.forecasting.forecaster import (
 )
 from drg_lib.forecasting.study import Place, finished, next_trial, open_study, running
 from drg_lib.forecasting.tuning import fit_and_predict, study_name, trials_table, tune
+from drg_lib.forecasting.verdict import best_baseline
 from drg_lib.modeling import verdict, what_was_gained
 from drg_lib.partitioning import assemble
 from drg_lib.pipeline.config import as_dict, compose
@@ -354,7 +355,7 @@ def test_report_says_when_a_baseline_is_better(partition):
         "two_year_mean",
         "shrunk_mean",
     }
-    assert "beats every baseline" in verdict(good, "ridge") and "does not beat" in verdict(bad, "ridge")
+    assert "closer (loss)" in verdict(good, "ridge") and "does not beat" in verdict(bad, "ridge")
 
 
 def test_the_best_of_equal_baselines_is_the_first_one_named():
