@@ -18,10 +18,11 @@ from .base.files import project_root
 from .base.names import KEYS, DataError
 from .base.tables import plain
 from .forecasting.rows import CATEGORICAL, feature_columns, model_rows
+from .versions.chain import observed_version
 
 # %% ../nbs/4_partitioning.ipynb #43c95cdf
 def offered_targets(columns: Iterable[str], root: Path | None = None) -> list[str]:
-    """Names in `configs/target` whose column is among `columns`, those of v9."""
+    """Names in `configs/target` whose column is among `columns`, those of the observed values."""
     import yaml  # this function alone reads YAML
 
     folder = (root or project_root()) / "configs" / "target"
@@ -37,7 +38,7 @@ def check_target(target: dict[str, Any], columns: Sequence[str], offered: Sequen
     target : dict
         With `name` and `column`.
     columns : list of str
-        Columns of v9.
+        Of the observed values.
     offered : list of str
         Target names that would do.
 
@@ -72,7 +73,7 @@ def rows_with_outcome(
     )
     if (lacking := rows.loc[rows["source"] == "left_only", KEYS]).size:
         raise DataError(
-            f"v9 has no row for {lacking.iloc[0].to_dict()}, which the table of features has. "
+            f"{observed_version()} has no row for {lacking.iloc[0].to_dict()}, which the features have. "
             "Remedy: run `dvc repro`, so that both are of one source."
         )
     known = rows["target"].notna()
@@ -147,7 +148,7 @@ def assemble(
     features : DataFrame
         v10, v11 or v12: keys, lag_* with lag_gap_years (years), roll2_*.
     values : DataFrame
-        v9: keys, the target's column and, where the source has discharges, sum_discharges.
+        The observed values: keys, the target's column and, where the source has discharges, sum_discharges.
     target : dict
         name, column, label, unit, transform, loss.
 
@@ -163,7 +164,7 @@ def assemble(
     Raises
     ------
     DataError
-        For an unknown target, too few years, a version without the target's lag, or rows that v9 lacks.
+        For an unknown target, too few years, a version without the target's lag, or rows not observed.
     """
     table, without_target = rows_with_outcome(features, values, target)
     years = split_years(table.loc[table["last_value"].notna(), "year"], n_test_years, n_validation_years)
