@@ -20,7 +20,7 @@ import yaml
 from ..base.files import project_root
 from ..base.names import DataError
 from ..base.notebooks import title_and_sentence
-from ..versions.chain import known_versions
+from ..versions.chain import entry_of, known_versions
 
 # %% ../../nbs/pipeline/config.ipynb #9c9bd402
 MISSING: Any = "???"
@@ -299,10 +299,7 @@ def version_entry(version: str, key: str) -> str | None:
     """`section`, `parent` or `step` of a data version; v0 has the section ingestion and no parent."""
     if version == "v0":
         return "ingestion" if key == "section" else None
-    listed = known_versions()
-    if version not in listed:
-        raise DataError(f"configs/versions.yaml does not list '{version}'; it lists v0, {', '.join(listed)}.")
-    return listed[version][key]
+    return entry_of(version)[key]
 
 # %% ../../nbs/pipeline/config.ipynb #591ef8c2
 def stage_lines(root: Path | None = None) -> str:

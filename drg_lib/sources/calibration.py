@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['Calibration', 'Rng', 'MEDIAN_VOLUME', 'load_calibration', 'draw_facilities', 'even_normal', 'draw_names', 'strata',
-           'settled', 'draw_discharges', 'draw_severities', 'filled', 'bisect', 'draw_money', 'on_level']
+           'settled', 'draw_discharges', 'draw_severities', 'filled', 'bisect', 'Places', 'places_of', 'draw_money',
+           'on_level']
 
 # %% ../../nbs/sources/calibration.ipynb #13700624
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -321,12 +322,33 @@ def bisect(function: Callable[[float], float], low: float, high: float, steps: i
             high = middle
     return (low + high) / 2
 
+# %% ../../nbs/sources/calibration.ipynb #f84d25f6
+class Places(NamedTuple):
+    """Where each drawn cell stands, by index, and how many discharges it has: at least 1."""
+
+    year: np.ndarray
+    facility: np.ndarray
+    drg: np.ndarray
+    severity: np.ndarray  # 0 for 1
+    discharges: np.ndarray
+    shape: tuple[int, int, int]  # numbers of years, facilities and DRGs
+
+    @property
+    def pair(self) -> np.ndarray:
+        """The number of each cell's pair of facility and DRG."""
+        return self.facility * self.shape[2] + self.drg
+
+# %% ../../nbs/sources/calibration.ipynb #59abce42
+def places_of(counts: np.ndarray) -> Places:
+    """The cells of `draw_discharges` that are not empty."""
+    t, f, d, s = np.nonzero(counts)
+    years, facilities, drgs, _ = counts.shape
+    return Places(t, f, d, s, counts[t, f, d, s], (years, facilities, drgs))
+
 # %% ../../nbs/sources/calibration.ipynb #bb76d2b0
 def draw_money(
     calibration: Calibration,
-    position: tuple[np.ndarray, ...],
-    shape: tuple[int, ...],
-    discharges: np.ndarray,
+    cells: Places,
     relative_cost: np.ndarray,
     rng: Rng,
 ) -> dict[str, np.ndarray]:
@@ -334,12 +356,6 @@ def draw_money(
 
     Parameters
     ----------
-    position : tuple of ndarray
-        Index of the year, facility, DRG and severity (0 for 1) of each cell.
-    shape : tuple of int
-        Numbers of years, facilities and DRGs.
-    discharges : ndarray
-        At least 1.
     relative_cost : ndarray
         One value a DRG.
 
@@ -348,11 +364,11 @@ def draw_money(
     dict of ndarray
         mean_charge, median_charge, mean_cost, median_cost; not yet on the published level (see `on_level`).
     """
-    log_cost = _draw_log_cost(calibration, position, shape, discharges, relative_cost, rng)
-    log_ratio = _draw_log_ratio(calibration["ratio"], position, shape, discharges, log_cost, rng)
+    log_cost = _draw_log_cost(calibration, cells, relative_cost, rng)
+    log_ratio = _draw_log_ratio(calibration["ratio"], cells, log_cost, rng)
     cost, charge = np.exp(log_cost), np.exp(log_cost + log_ratio)
-    common_noise = rng.standard_normal(len(discharges))
-    skews = [_draw_log_skew(calibration, discharges, common_noise, rng) for _ in ("charge", "cost")]
+    common_noise = rng.standard_normal(len(cells.discharges))
+    skews = [_draw_log_skew(calibration, cells.discharges, common_noise, rng) for _ in ("charge", "cost")]
     return dict(
         mean_charge=charge,
         median_charge=charge * np.exp(-skews[0]),
@@ -360,24 +376,26 @@ def draw_money(
         median_cost=cost * np.exp(-skews[1]),
     )
 
+# %% ../../nbs/sources/calibration.ipynb #c9b59327
+def _walking(sigma: float, walk: float, years: int, n_facilities: int, rng: Rng) -> np.ndarray:
+    """A level for each facility, which moves a little from year to year. Axes: year, facility."""
+    level = sigma * even_normal(n_facilities, rng)
+    return level + np.cumsum(walk * rng.standard_normal((years, n_facilities)), axis=0)
+
 # %% ../../nbs/sources/calibration.ipynb #813dedfe
 def _draw_log_cost(
     calibration: Calibration,
-    position: tuple[np.ndarray, ...],
-    shape: tuple[int, ...],
-    discharges: np.ndarray,
+    cells: Places,
     relative_cost: np.ndarray,
     rng: Rng,
 ) -> np.ndarray:
     """The log of each cell's mean cost; see `draw_money`."""
-    t, f, d, s = position
-    years, n_facilities, n_drgs = shape
+    t, f, d, s, discharges, (years, n_facilities, n_drgs) = cells
     severity, walks = calibration["severity"], calibration["cost_walk"]
-    normal, pair, n_pairs = rng.standard_normal, f * n_drgs + d, n_facilities * n_drgs
+    normal, pair, n_pairs = rng.standard_normal, cells.pair, n_facilities * n_drgs
     by_drg = calibration["relative_cost_power"] * np.log(relative_cost)
     by_severity = np.array(severity["log_cost"]) * (1 + severity["log_cost_by_drg"] * normal(n_drgs))[:, None]
-    by_facility = calibration["facility_cost_sigma"] * even_normal(n_facilities, rng)
-    by_facility = by_facility + np.cumsum(walks["facility"] * normal((years, n_facilities)), axis=0)
+    by_facility = _walking(calibration["facility_cost_sigma"], walks["facility"], years, n_facilities, rng)
     by_pair = calibration["pair_cost_sigma"] * normal(n_pairs)
     pair_walk = np.cumsum(walks["pair"] * normal((years, n_pairs)), axis=0)
     stay = np.log1p(np.expm1(np.array(severity["stay_sigma"])[s] ** 2) / discharges)
@@ -388,25 +406,21 @@ def _draw_log_cost(
 # %% ../../nbs/sources/calibration.ipynb #d1610fef
 def _draw_log_ratio(
     ratio: dict[str, float],
-    position: tuple[np.ndarray, ...],
-    shape: tuple[int, ...],
-    discharges: np.ndarray,
+    cells: Places,
     log_cost: np.ndarray,
     rng: Rng,
 ) -> np.ndarray:
     """The log of each cell's charge over its cost."""
-    t, f, d, _ = position
-    years, n_facilities, n_drgs = shape
-    normal, pair = rng.standard_normal, f * n_drgs + d
-    by_facility = ratio["facility"] * even_normal(n_facilities, rng)
-    by_facility = by_facility + np.cumsum(ratio["facility_walk"] * normal((years, n_facilities)), axis=0)
+    years, n_facilities, n_drgs = cells.shape
+    normal = rng.standard_normal
+    by_facility = _walking(ratio["facility"], ratio["facility_walk"], years, n_facilities, rng)
     # The costliest cells are marked up less: the published charges spread less than the costs.
     costly = np.maximum(log_cost - np.median(log_cost) - ratio["costly_from"], 0)
     return (
-        by_facility[t, f]
+        by_facility[cells.year, cells.facility]
         - ratio["costly"] * costly
-        + ratio["pair"] * normal(n_facilities * n_drgs)[pair]
-        + ratio["stay"] * normal(len(t)) / np.sqrt(discharges)
+        + ratio["pair"] * normal(n_facilities * n_drgs)[cells.pair]
+        + ratio["stay"] * normal(len(cells.year)) / np.sqrt(cells.discharges)
     )
 
 # %% ../../nbs/sources/calibration.ipynb #871e7f3a

@@ -19,11 +19,13 @@ import pyarrow.compute as pc
 from ..base.names import DataError
 from drg_lib.sources.calibration import (
     Calibration,
+    Places,
     Rng,
     draw_discharges,
     draw_facilities,
     draw_money,
     on_level,
+    places_of,
     settled,
     strata,
 )
@@ -108,10 +110,10 @@ def draw_cells(calibration: Calibration, scale: float, seed: int | Sequence[int]
     facilities, drgs = _choose(calibration, scale, rng)
     ungrouped = draw_ungrouped(calibration, facilities, scale, rng)
     counts = _draw_counts(calibration, facilities, drgs, scale, ungrouped["year"], rng)
-    position, shape, relative_cost = np.nonzero(counts), counts.shape[:3], drgs["relative_cost"].to_numpy()
-    money = draw_money(calibration, position, shape, counts[position], relative_cost, rng)
-    money = on_level(money, position[0], counts[position], calibration)
-    frame, (t, f, d, s) = _as_frame(calibration, facilities, drgs, position, counts, money, ungrouped)
+    places, relative_cost = places_of(counts), drgs["relative_cost"].to_numpy()
+    money = draw_money(calibration, places, relative_cost, rng)
+    money = on_level(money, places.year, places.discharges, calibration)
+    frame, (t, f, d, s) = _as_frame(calibration, facilities, drgs, places, money, ungrouped)
     # Years in a drawn order, facilities in a drawn order, rows without a severity among the others.
     order = np.lexsort((s, d, f, rng.permutation(len(calibration["rows_per_year"]))[t]))
     return frame.iloc[order].reset_index(drop=True)
@@ -149,22 +151,21 @@ def _as_frame(
     calibration: Calibration,
     facilities: pd.DataFrame,
     drgs: pd.DataFrame,
-    position: tuple[np.ndarray, ...],
-    counts: np.ndarray,
+    places: Places,
     money: dict[str, np.ndarray],
     ungrouped: dict[str, np.ndarray],
 ) -> tuple[pd.DataFrame, tuple[np.ndarray, ...]]:
     """Graded and ungrouped cells as a table, and the position of each; severity −1 is ungrouped."""
     every_drg, years = calibration["drgs"], np.array(list(calibration["rows_per_year"]), dtype="int32")
     codes = pd.concat([drgs, every_drg[every_drg["thousand_discharges_a_year"] == 0]])
-    n_graded, n_ungrouped = len(position[0]), len(ungrouped["year"])
+    n_graded, n_ungrouped = len(places.year), len(ungrouped["year"])
     beside = (
         ungrouped["year"],
         ungrouped["facility"],
         len(drgs) + ungrouped["drg"],
         np.full(n_ungrouped, -1),
     )
-    t, f, d, s = (np.concatenate(pair) for pair in zip(position, beside))
+    t, f, d, s = (np.concatenate(pair) for pair in zip(places[:4], beside))
     later = (t >= len(years) // 2).astype(int)
     descriptions = [*codes["description"], *codes["description"].str.title()]
     medical_surgical = np.concatenate([d[:n_graded], len(drgs) + (ungrouped["medical_surgical"] == "U")])
@@ -173,7 +174,7 @@ def _as_frame(
         facility_id=facilities["facility_id"].to_numpy()[f],
         apr_drg_code=_pick(codes["code"], d),
         apr_severity_of_illness_code=(s + 1).astype("int8"),
-        discharges=np.concatenate([counts[position], ungrouped["discharges"]]),
+        discharges=np.concatenate([places.discharges, ungrouped["discharges"]]),
         **{name: np.concatenate([amounts, ungrouped[name]]) for name, amounts in money.items()},
         facility_name=_pick([*facilities["name"], *facilities["later_name"]], f + later * len(facilities)),
         apr_drg_description=_pick(descriptions, d + later * len(codes)),

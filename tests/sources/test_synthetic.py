@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, extract
+from panels import PUBLISHED
 
 from drg_lib.base.names import DataError, match_columns
 from drg_lib.base.tables import content_hash
@@ -22,22 +23,6 @@ from drg_lib.sources.synthetic import (
     number_text,
 )
 
-PUBLISHED = [
-    "Year",
-    "Facility Id",
-    "Facility Name",
-    "APR DRG Code",
-    "APR Severity of Illness Code",
-    "APR DRG Description",
-    "APR Severity of Illness Description",
-    "APR Medical Surgical Code",
-    "APR Medical Surgical Description",
-    "Discharges",
-    "Mean Charge",
-    "Median Charge",
-    "Mean Cost",
-    "Median Cost",
-]
 MONEY = ["Mean Charge", "Median Charge", "Mean Cost", "Median Cost"]
 KEY = ["Year", "Facility Id", "APR DRG Code", "APR Severity of Illness Code"]
 
