@@ -19,7 +19,7 @@ import yaml
 from ..base.files import project_root, resolve
 from ..base.names import DataError
 from ..base.tables import read_json
-from .model import Champion
+from .model import REGISTER_AGAIN, Champion
 from ..reporting.tracking import DATABASE, Run, quiet, relocate, tracking_uri
 
 # %% ../../nbs/champion/registry.ipynb #257c9252
@@ -140,7 +140,7 @@ def _model_version(client: Any, target: str, version: str | None) -> Any:
         raise DataError(
             f"{name}{f', version {version}' if version else ''}: not in the registry, "
             f"which holds {', '.join(targets) or 'no target'}. "
-            "Remedy: --target with one of them, or `dvc repro deployment`."
+            f"Remedy: --target with one of them, or {REGISTER_AGAIN}."
         ) from error
 
 # %% ../../nbs/champion/registry.ipynb #8457e2d3
@@ -168,7 +168,9 @@ def find_registered(
     """
     root = Path(root or project_root())
     if not (root / DATABASE).is_file():
-        raise DataError(f"{root / DATABASE}: no model is registered yet. Remedy: run `dvc repro`.")
+        deployed = (root / "results" / "deployment").is_dir()
+        remedy = REGISTER_AGAIN if deployed else "run `dvc repro`"
+        raise DataError(f"{root / DATABASE}: not there, so no model is registered. Remedy: {remedy}.")
     relocate(root)
     registered = _model_version(_client(root), target, version)
     from mlflow.artifacts import download_artifacts

@@ -237,7 +237,7 @@ def save_model(model: Forecaster, path: Path | str) -> str:
     return file_hash(write_aside(resolve(path), lambda aside: joblib.dump(content, aside, compress=3)))
 
 # %% ../../nbs/forecasting/forecaster.ipynb #e5ca7073
-def load_model(path: Path | str, sha256: str) -> Forecaster:
+def load_model(path: Path | str, sha256: str, remedy: str = "run `dvc repro modeling`") -> Forecaster:
     """Read a model that `save_model` wrote.
 
     Parameters
@@ -245,6 +245,8 @@ def load_model(path: Path | str, sha256: str) -> Forecaster:
     path : path
     sha256 : str
         As recorded in model.json.
+    remedy : str
+        What makes the file anew.
 
     Raises
     ------
@@ -253,10 +255,10 @@ def load_model(path: Path | str, sha256: str) -> Forecaster:
     """
     file = resolve(path)
     if not file.is_file():
-        raise DataError(f"{file}: not there. Remedy: run `dvc repro modeling`.")
+        raise DataError(f"{file}: not there. Remedy: {remedy}.")
     if (read := file_hash(file)) != sha256:
         raise DataError(
             f"{file}: its SHA-256 is {read[:12]}…, but {str(sha256)[:12]}… was recorded; it is not loaded. "
-            "Remedy: run `dvc repro modeling`, which makes it anew."
+            f"Remedy: {remedy}."
         )
     return of_plain(joblib.load(file))
