@@ -33,12 +33,12 @@ def shape_of(side: Side) -> dict[str, Any]:
         "SHA-256": sidecar["sha256"][:12],
     }
 
-# %% ../nbs/comparison.ipynb #8417f1f2
+# %% ../nbs/comparison.ipynb #463803c0
 def keys_in_words(keys: list[str]) -> str:
     """Key columns as a reader names them; a row without any is a line of the file."""
     return ", ".join("severity" if key == SEVERITY else words(key) for key in keys) or "line of the file"
 
-# %% ../nbs/comparison.ipynb #463803c0
+
 def pairing_in_words(pairing: Pairing, left: str, right: str) -> str:
     """What a reader must know of the pairing: what a row is on each side, and whether keys repeat."""
     sentences = []

@@ -22,10 +22,10 @@ from .reporting.style import MARKERS, WIDTH, color, message, picture, words
 from .reporting.tracking import DATABASE, flat, quiet, tracking_uri
 from .site.reports import find_reports
 
-# %% ../nbs/experiments.ipynb #2c52938b
+# %% ../nbs/experiments.ipynb #253beb42
 COLUMNS = ["report", "target", "metric", "value", "run_id"]
 
-# %% ../nbs/experiments.ipynb #253beb42
+
 def from_reports(runs_dir: Path | str) -> pd.DataFrame:
     """The figures that executed notebooks glued, under the names of metrics.json.
 
@@ -47,10 +47,10 @@ def from_reports(runs_dir: Path | str) -> pd.DataFrame:
         records += [(*place, metric, value, run_id) for metric, value in numbers.items()]
     return pd.DataFrame(records, columns=COLUMNS).astype({"value": "float64"})
 
-# %% ../nbs/experiments.ipynb #93dad937
+# %% ../nbs/experiments.ipynb #1ee7ea35
 MLFLOW = ["run_id", "target", "metric", "value"]
 
-# %% ../nbs/experiments.ipynb #1ee7ea35
+
 def from_mlflow(run_ids: Iterable[Any], root: Path | None = None) -> pd.DataFrame:
     """The metrics of runs: run_id, target, metric, value.
 
@@ -74,10 +74,10 @@ def from_mlflow(run_ids: Iterable[Any], root: Path | None = None) -> pd.DataFram
             records.append((run.info.run_id, target, metric, value))
     return pd.DataFrame(records, columns=MLFLOW)
 
-# %% ../nbs/experiments.ipynb #5a4fbb5b
+# %% ../nbs/experiments.ipynb #a06f1692
 DVC = ["experiment", "target", "metric", "value"]
 
-# %% ../nbs/experiments.ipynb #a06f1692
+
 def states(state: dict[str, Any]) -> Iterator[tuple[str, str, str, float]]:
     """One record a metric of a revision of `dvc exp show --json`, and of the experiments below it."""
     rev = str(state.get("rev"))

@@ -18,7 +18,7 @@ from ..base.names import DataError
 from ..base.tables import read_json, write_json
 from .blend import blended
 from .intervals import bounds, pair_volume
-from ..forecasting.forecaster import file_hash, load_model, save_model
+from ..forecasting.forecaster import as_recorded, file_hash, load_model, save_model
 
 # %% ../../nbs/champion/model.ipynb #d9e8fc46
 class Blend:
@@ -104,18 +104,6 @@ def save_champion(champion: Champion, folder: Path | str) -> str:
     }
     return file_hash(write_json(record, path))
 
-# %% ../../nbs/champion/model.ipynb #885b5c63
-def _read_record(path: Path, sha256: str | None) -> dict[str, Any]:
-    """champion.json, if it is the one that was recorded."""
-    if not path.is_file():
-        raise DataError(f"{path}: not there. Remedy: {REGISTER_AGAIN}.")
-    if sha256 is not None and file_hash(path) != sha256:
-        raise DataError(
-            f"{path}: its SHA-256 is {file_hash(path)[:12]}…, but {sha256[:12]}… was recorded; "
-            f"nothing is loaded. Remedy: {REGISTER_AGAIN}."
-        )
-    return read_json(path)
-
 # %% ../../nbs/champion/model.ipynb #1bc78947
 def load_champion(folder: Path | str, sha256: str | None = None) -> Champion:
     """Read what `save_champion` wrote.
@@ -131,7 +119,7 @@ def load_champion(folder: Path | str, sha256: str | None = None) -> Champion:
         When a file is missing or is not the one that was recorded; nothing of it is read then.
     """
     path = resolve(folder) / RECORD
-    record = _read_record(path, sha256)
+    record = read_json(as_recorded(path, sha256, REGISTER_AGAIN))
     for file in record["files"].values():
         if file["format"] != FORMAT or Path(file["file"]).name != file["file"]:
             raise DataError(

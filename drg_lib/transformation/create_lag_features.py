@@ -58,12 +58,12 @@ def create_lag_features(
     context = context_features(frame, previous, measure_columns(frame, trends), max_gap_years)
     return pd.concat([frame, lags, context], axis=1)
 
-# %% ../../nbs/3_transformation/v10_create_lag_features.ipynb #44c1ffca
+# %% ../../nbs/3_transformation/v10_create_lag_features.ipynb #c6f3ddae
 def measure_columns(frame: pd.DataFrame, columns: list[str] | tuple[str, ...]) -> list[str]:
     """The columns besides the keys that match one of the patterns `columns`, in the frame's order."""
     return [c for c in frame if c not in KEYS and any(fnmatchcase(c, pattern) for pattern in columns)]
 
-# %% ../../nbs/3_transformation/v10_create_lag_features.ipynb #c6f3ddae
+
 def measures_to_lag(frame: pd.DataFrame, columns: list[str]) -> list[str]:
     """The same, of which there must be one."""
     measures = measure_columns(frame, columns)
@@ -74,7 +74,7 @@ def measures_to_lag(frame: pd.DataFrame, columns: list[str]) -> list[str]:
         )
     return measures
 
-# %% ../../nbs/3_transformation/v10_create_lag_features.ipynb #3296be53
+
 def gap_in_years(frame: pd.DataFrame, previous: np.ndarray, max_gap_years: int) -> np.ndarray:
     """Years since each row's previous observation; NaN where there is none within reach."""
     year = frame["year"].to_numpy(dtype="float64")
@@ -120,7 +120,7 @@ def refuse_years_out_of_reach(frame: pd.DataFrame, max_gap_years: int) -> None:
             f"or set max_gap_years to {min(np.diff(years))} in the data source's config."
         )
 
-# %% ../../nbs/3_transformation/v10_create_lag_features.ipynb #0d5b0771
+
 def in_key_order(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame sorted by key; `DataError` when two rows share one."""
     frame = sort_by_key(frame, KEYS)

@@ -61,7 +61,7 @@ def years_to_count(frame: pd.DataFrame, count_years: str, held_out: int) -> list
     years = sorted(int(year) for year in frame["year"].unique())
     return years[: max(len(years) - held_out, 0)]
 
-# %% ../../nbs/3_transformation/v5_drop_rare_drgs.ipynb #91792505
+
 def span_of(years: list[int]) -> str:
     """The first and the last of the years, as in 2009-2012."""
     return f"{years[0]}-{years[-1]}" if len(years) > 1 else f"{years[0]}"
@@ -103,5 +103,5 @@ def rare_not_told(handover: Handover) -> list[dict[str, Any]]:
     check, of, example = "rare DRGs not told", len(frame), ", ".join(map(str, years))
     return [finding(handover.version, check, message, "apr_drg_code", "report", of, of, example)]
 
-# %% ../../nbs/3_transformation/v5_drop_rare_drgs.ipynb #0a2f5720
+
 CONTRACT = Contract(findings=rare_not_told)

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['LINEAGE', 'RECONCILED', 'OPTIONS', 'config_text', 'rows_used', 'reconciles', 'lineage', 'lineage_row', 'broken',
-           'reconcile', 'account', 'notes_on', 'columns_changed', 'cut', 'as_text', 'text_cells', 'fitted_widths',
-           'text_line', 'details', 'parser', 'main', 'report', 'print_json', 'print_text']
+           'reconcile', 'account', 'notes_on', 'columns_changed', 'cut', 'as_text', 'text_cells', 'text_row',
+           'fitted_widths', 'text_line', 'details', 'parser', 'main', 'report', 'checks_of', 'some_sidecars',
+           'print_json', 'print_text']
 
 # %% ../../nbs/versions/lineage.ipynb #e95d28cf
 import argparse
@@ -220,32 +221,16 @@ def as_text(table: pd.DataFrame, width: int = 80, full: bool = False) -> list[st
 def text_cells(table: pd.DataFrame) -> list[list[str]]:
     """The texts of a lineage's lines, the heads first; a column of merged rows only where there are some."""
     merged = bool(table["joined"].any())
-    heads = [
-        "",
-        "step",
-        "rows",
-        "set aside",
-        *(["merged"] if merged else []),
-        "columns",
-        "MB",
-        "hash",
-        "from",
-    ]
-    rows = [
-        [
-            row.version,
-            row.step,
-            f"{row.rows:,}",
-            f"{row.set_aside:,}",
-            *([f"{row.joined:,}"] if merged else []),
-            (columns_changed(row) or "=") if row.parent else "",
-            f"{row.mb:.1f}",
-            row.sha256,
-            row.parent,
-        ]
-        for row in table.itertuples()
-    ]
-    return [heads, *rows]
+    counts = ["rows", "set aside", *(["merged"] if merged else [])]
+    heads = ["", "step", *counts, "columns", "MB", "hash", "from"]
+    return [heads, *(text_row(row, merged) for row in table.itertuples())]
+
+# %% ../../nbs/versions/lineage.ipynb #c9adba30
+def text_row(row: Any, merged: bool) -> list[str]:
+    """The texts of one version's line."""
+    counts = [f"{n:,}" for n in (row.rows, row.set_aside, *([row.joined] if merged else []))]
+    columns = (columns_changed(row) or "=") if row.parent else ""
+    return [row.version, row.step, *counts, columns, f"{row.mb:.1f}", row.sha256, row.parent]
 
 # %% ../../nbs/versions/lineage.ipynb #2443a01f
 def fitted_widths(cells: list[list[str]], width: int) -> list[int]:
@@ -341,18 +326,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def report(given: argparse.Namespace) -> int:
     """Print what was asked for; the exit status."""
     folder = Path(given.data).absolute() if Path(given.data).is_dir() else resolve(given.data)
-    sidecars = read_sidecars(folder)
-    if not sidecars:
-        raise DataError(
-            f"{folder}: no data version is there (no v0.json, v1.json, ...). "
-            "Remedy: run `dvc repro`, or name their folder with --data DIR."
-        )
+    sidecars = some_sidecars(folder)
     table = lineage(sidecars)
-    checks = [verify_versions(folder)] if given.verify or given.cache else []
-    if given.cache:
-        checks.append(verify_cache())
-    if given.remove:
-        remove_damaged(checks[1], project_root())
+    checks = checks_of(folder, given)
     if given.json:
         print_json(folder, sidecars, table, checks)
     else:
@@ -361,6 +337,26 @@ def report(given: argparse.Namespace) -> int:
     for sentence in amiss:
         print(f"drg-lineage: {sentence}", file=sys.stderr)
     return 1 if amiss else 0
+
+# %% ../../nbs/versions/lineage.ipynb #ec2e71e6
+def checks_of(folder: Path, given: argparse.Namespace) -> list[pd.DataFrame]:
+    """What is asked to be hashed: the versions, then the cache, whose damaged files go if wanted."""
+    checks = [verify_versions(folder)] if given.verify or given.cache else []
+    if given.cache:
+        checks.append(verify_cache())
+    if given.remove:
+        remove_damaged(checks[1], project_root())
+    return checks
+
+# %% ../../nbs/versions/lineage.ipynb #81542b9e
+def some_sidecars(folder: Path) -> dict[str, dict[str, Any]]:
+    """The sidecars in a folder; `DataError` when there is none."""
+    if sidecars := read_sidecars(folder):
+        return sidecars
+    raise DataError(
+        f"{folder}: no data version is there (no v0.json, v1.json, ...). "
+        "Remedy: run `dvc repro`, or name their folder with --data DIR."
+    )
 
 # %% ../../nbs/versions/lineage.ipynb #1edf0794
 def print_json(

@@ -257,7 +257,7 @@ def test_nothing_tampered_with_is_loaded(medicare_build, tmp_path):
     import joblib
 
     joblib.dump(Bomb(), model)
-    with pytest.raises(DataError, match="it is not loaded"):
+    with pytest.raises(DataError, match="nothing is loaded"):
         load_champion(record.parent, registered["sha256"])
     from drg_lib.forecasting.forecaster import file_hash
 
