@@ -59,6 +59,7 @@ check-code:
 	@lint-imports --no-logo
 	@mypy $(if $(ROOM),--package drg_lib.$(ROOM))
 	@python tools/exported.py
+	@python tools/house.py --check
 
 check-tests:
 	@python -m pytest --quiet -m "not build" $(if $(ROOM),tests/$(ROOM),--numprocesses=2 --dist=worksteal)

@@ -36,14 +36,15 @@ from drg_lib.champion.coverage import coverage, intervals_of
 from drg_lib.champion.forecasts import with_history
 from drg_lib.evaluation import add_blend
 from drg_lib.forecasting.baselines import BASELINES
-from drg_lib.forecasting.forecaster import PREPARATION, make_forecaster
+from drg_lib.forecasting.forecaster import make_forecaster
+from drg_lib.forecasting.inputs import PREPARATION
 from drg_lib.forecasting.metrics import relative_loss, score
 from drg_lib.forecasting.tuning import fit_and_predict, fold_rows, tune
 from drg_lib.partitioning import assemble
 from drg_lib.pipeline.config import as_dict, compose
 from drg_lib.pipeline.explore import apply_step
 from drg_lib.sources.read import read_source
-from drg_lib.versions.chain import known_versions
+from drg_lib.versions.chain import known_versions, observed_version
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = ("rmse", "mae", "weighted_ape")
@@ -66,7 +67,7 @@ GROUPS: dict[str, dict[str, Any]] = {  # what the ablation takes away: changed p
 
 
 def tables(source: str, data: str | None) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """v9 and v12 of a source, and the source's config."""
+    """Observed values and features (v12) of a source, and the source's config."""
     choice = [f"data_sources={source}", *([f"data_sources.path={data}"] if data else [])]
     config = as_dict(compose(choice).data_sources)
     frame, versions = read_source(config), {}
@@ -74,7 +75,7 @@ def tables(source: str, data: str | None) -> tuple[pd.DataFrame, pd.DataFrame, d
         parameters = as_dict(compose([*choice, f"data_versions={version}"]).transformation)
         frame = apply_step(version, frame, parameters)[0]
         versions[version] = frame
-    return versions["v9"], versions["v12"], config
+    return versions[observed_version()], versions["v12"], config
 
 
 def config_of(group: str, name: str) -> dict[str, Any]:

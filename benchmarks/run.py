@@ -37,7 +37,7 @@ from drg_lib.base.tables import write_parquet
 from drg_lib.pipeline.config import as_dict, compose
 from drg_lib.pipeline.explore import apply_step
 from drg_lib.sources.read import read_source
-from drg_lib.versions.chain import known_versions
+from drg_lib.versions.chain import known_versions, observed_version
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_GROUPS = 400
@@ -159,15 +159,15 @@ def per_pair_python(cells: pd.DataFrame) -> list[pd.DataFrame]:
 def apply_all(
     frame: pd.DataFrame, overrides: list[str]
 ) -> tuple[dict[str, float], dict[str, pd.DataFrame], dict[str, int]]:
-    """Apply v1 to v12: seconds by step, the tables v2 and v9, and the rows of each version."""
+    """Apply v1 to v12: seconds by step, the table v2, the observed one, and the rows of each version."""
     seconds, kept, rows = {}, {}, {}
     for version in known_versions():
         parameters = as_dict(compose([*overrides, f"data_versions={version}"]).transformation)
         before = len(frame)
         seconds[version], (frame, _, _) = timed(partial(apply_step, version, frame, parameters))
         rows[version] = len(frame)
-        if version in ("v2", "v9"):
-            kept[version] = frame
+        if version in ("v2", observed_version()):
+            kept["v2" if version == "v2" else "observed"] = frame
         say(f"  {version}: {before:,} -> {len(frame):,} rows, {seconds[version]:.2f} s")
     return seconds, kept, rows
 
@@ -183,11 +183,11 @@ def chain(scale: float, folder: Path) -> dict[str, Any]:
     read, frame = timed(lambda: read_source(source))
     write, _ = timed(lambda: write_parquet(frame, folder / "once.parquet"))
     seconds, kept, rows = apply_all(frame, overrides)
-    groups, pairs = kept["v2"][KEYS].drop_duplicates(), kept["v9"][PAIR].drop_duplicates()
+    groups, pairs = kept["v2"][KEYS].drop_duplicates(), kept["observed"][PAIR].drop_duplicates()
     cells = kept["v2"].merge(groups.sample(SAMPLE_GROUPS, random_state=0), on=KEYS)
     by_group, aggregated = timed(lambda: pd.DataFrame(per_group_python(cells)))
     by_pair, histories = timed(
-        lambda: per_pair_python(kept["v9"].merge(pairs.sample(SAMPLE_GROUPS, random_state=0), on=PAIR))
+        lambda: per_pair_python(kept["observed"].merge(pairs.sample(SAMPLE_GROUPS, random_state=0), on=PAIR))
     )
     return dict(
         read=read,

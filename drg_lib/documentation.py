@@ -49,10 +49,10 @@ def plain_figures(scraps: dict[str, Any], most: int = 6) -> str:
         figures.pop(name, None)
     return ", ".join([f"{name} {text}" for name, text in figures.items() if 0 < len(text) <= 40][:most])
 
-# %% ../nbs/7_documentation.ipynb #f0777f93
+# %% ../nbs/7_documentation.ipynb #30b4a4b0
 ELSEWHERE = ("7_documentation.", "comparison/", "explore/", "multirun/")  # this report, and those on demand
 
-
+# %% ../nbs/7_documentation.ipynb #f0777f93
 def report_table(runs_dir: Path | str, targets: Sequence[str] = ()) -> pd.DataFrame:
     """One row for each executed notebook of the run below `runs_dir`; of the `targets`, where some are given.
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .forecasting.baselines import best_baseline
-from .reporting.style import COLORS, color, message, percent, picture, words
+from .forecasting.verdict import against_best, best_baseline
+from .reporting.style import COLORS, color, message, percent, picture
 
 # %% ../nbs/5_modeling.ipynb #474486d7
 if TYPE_CHECKING:  # slow to import
@@ -101,7 +101,7 @@ def plot_slices(
 
 # %% ../nbs/5_modeling.ipynb #21a2412e
 def verdict(compared: pd.DataFrame, name: str, split: str = "validation") -> str:
-    """One sentence: whether the model beats every baseline on the loss, on average over the years of `split`.
+    """Whether the model beats the best baseline on the loss, on average over the years of `split`.
 
     Parameters
     ----------
@@ -112,9 +112,5 @@ def verdict(compared: pd.DataFrame, name: str, split: str = "validation") -> str
     """
     losses = compared[compared["split"] == split].groupby("forecast")["loss"].mean()
     best = best_baseline(losses, losses.index.drop(name))
-    reached, to_beat = f"{losses[name]:.3f}", f"{losses[best]:.3f}"
-    if losses[name] < losses[best]:
-        rival = f"the best of them ({words(best)}) {to_beat}"
-        return f"It beats every baseline in the {split} years: loss {reached}, {rival}."
-    beaten = f"It does not beat the baseline {words(best)} in the {split} years"
-    return f"{beaten}: loss {reached} against {to_beat}. Do not use it alone."
+    gain = 1 - losses[name] / losses[best] if losses[best] else None
+    return f"{split.capitalize()} years: {against_best(name, best, gain, error='loss')}."

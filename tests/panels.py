@@ -1,10 +1,26 @@
-"""Small panels made by hand, which several tests start from."""
+"""Small panels made by hand, and the published columns, which several tests start from."""
 
 import numpy as np
 import pandas as pd
 
 from drg_lib.base.names import KEYS
 
+PUBLISHED = [
+    "Year",
+    "Facility Id",
+    "Facility Name",
+    "APR DRG Code",
+    "APR Severity of Illness Code",
+    "APR DRG Description",
+    "APR Severity of Illness Description",
+    "APR Medical Surgical Code",
+    "APR Medical Surgical Description",
+    "Discharges",
+    "Mean Charge",
+    "Median Charge",
+    "Mean Cost",
+    "Median Cost",
+]
 COST = {
     "name": "mean_cost",
     "column": "w_mean_cost",

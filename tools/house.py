@@ -1,21 +1,30 @@
 """Measure how the code is arranged: `python tools/house.py [FOLDER]` prints a row for each rule of the house.
 
 Rooms, imports, sizes of cells and lines, types and checks of a checkout, beside what the best projects of the
-field have (fastcore, mlforecast, kedro, lightning-hydra-template, example-get-started, papermill, calkit).
+field have (mlforecast, kedro, lightning-hydra-template, example-get-started, papermill, calkit). fastcore,
+nbdev and execnb, which are made of exported cells too, are measured where they are installed. `--check` names
+the exported cells that are too long, and fails when there is one.
 """
 
 import argparse
 import ast
+import importlib.util
 import json
 import re
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 COMPOUND = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.FunctionDef, ast.ClassDef)
 STAGE = re.compile(r"(\d_|v\d+\w*_).*|comparison|experiments")
+LONGEST = 40  # lines of an exported cell
+OTHERS = ("fastcore", "nbdev", "execnb")  # packages that nbdev exports as well
+MARK = re.compile(r"^# %% (?!auto)(.*)\n", re.MULTILINE)  # above each exported cell; `auto` is nbdev's own
 HABITS = (".pre-commit-config.yaml", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CITATION.cff")
 
 
@@ -23,19 +32,6 @@ def sources(notebook: Path) -> list[tuple[str, str, dict]]:
     """Kind, text and metadata of each cell."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     return [(cell["cell_type"], "".join(cell["source"]), cell.get("metadata", {})) for cell in cells]
-
-
-def parsed(code: str) -> ast.Module | None:
-    """The syntax tree of a cell; None for one that is not plain Python."""
-    try:
-        return ast.parse("\n".join(line for line in code.splitlines() if not line.startswith(("%", "!"))))
-    except SyntaxError:
-        return None
-
-
-def is_exported(code: str) -> bool:
-    """Whether nbdev exports a cell."""
-    return bool(re.search(r"^#\|\s*exports?\b", code, re.MULTILINE))
 
 
 def notebooks(root: Path) -> list[Path]:
@@ -54,18 +50,55 @@ def trees(root: Path) -> Iterator[ast.Module]:
         yield ast.parse(path.read_text(encoding="utf-8"))
 
 
-def cell_sizes(root: Path) -> tuple[list[int], list[int]]:
-    """Lines of each exported cell that defines something: all of them, and those of code alone."""
-    whole, code = [], []
-    for notebook in notebooks(root):
-        for kind, text, _ in sources(notebook):
-            tree = parsed(text) if kind == "code" and is_exported(text) else None
-            if tree is None or all(isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body):
-                continue
-            lines = [line for line in text.splitlines() if not line.startswith("#|")]
-            whole.append(len(lines))
-            code.append(len(lines) - len(prose_lines(tree, lines)))
-    return whole, code
+class Cell(NamedTuple):
+    """An exported cell that defines something, and how long it is."""
+
+    place: str  # its first definition, and the notebook that nbdev names
+    whole: int  # all its lines
+    code: int  # those that are no docstring, comment or empty line
+
+
+def exported_cells(module: Path) -> Iterator[Cell]:
+    """The exported cells of a module that define something, by the marks that nbdev leaves."""
+    parts = MARK.split(module.read_text(encoding="utf-8"))[1:]
+    for mark, text in zip(parts[::2], parts[1::2]):
+        text = text.split("\n# %% auto", 1)[0].strip("\n")
+        tree = ast.parse(text)
+        if all(isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body):
+            continue
+        lines = text.splitlines()
+        name = next((node.name for node in tree.body if hasattr(node, "name")), lines[0])
+        notebook = mark.split("#")[0].strip().replace("../", "")
+        yield Cell(f"{notebook}: {name}", len(lines), len(lines) - len(prose_lines(tree, lines)))
+
+
+def package_cells(name: str) -> list[Cell]:
+    """The exported cells of an installed package, formatted as ours are; none where it is not there."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        for path in Path(spec.origin).parent.rglob("*.py"):
+            if MARK.search(path.read_text(encoding="utf-8")):
+                shutil.copy(path, folder)
+        ruff = [
+            sys.executable,
+            "-m",
+            "ruff",
+            "format",
+            "--quiet",
+            "--isolated",
+            "--line-length",
+            "110",
+            folder,
+        ]
+        subprocess.run(ruff, check=True)
+        return [cell for path in sorted(Path(folder).glob("*.py")) for cell in exported_cells(path)]
+
+
+def own_cells(root: Path) -> list[Cell]:
+    """The exported cells of a checkout."""
+    return [cell for path in modules(root) for cell in exported_cells(path)]
 
 
 def prose_lines(tree: ast.Module, lines: list[str]) -> set[int]:
@@ -149,7 +182,7 @@ def percentile(values: list[int], share: float) -> int:
 def rows(root: Path) -> Iterator[tuple[str, str, str]]:
     """What is measured, what it is here, and what the best of the field have."""
     rooms = {p.name: len(list(p.glob("*.ipynb"))) for p in (root / "nbs").iterdir() if p.is_dir()}
-    whole, code = cell_sizes(root)
+    cells, others = own_cells(root), {name: package_cells(name) for name in OTHERS}
     typed, total = annotated(root)
     share, longest = long_lines(root)
     dvc = (root / "dvc.yaml").read_text(encoding="utf-8")
@@ -160,8 +193,17 @@ def rows(root: Path) -> Iterator[tuple[str, str, str]]:
     yield "folders of nbs, notebooks in the largest", f"{len(rooms)}, {max(rooms.values())}", "rooms (kedro)"
     yield "import contracts", law(root), "0 broken, kept by import-linter"
     yield "own modules imported inside functions", f"{hidden_imports(root)}", "0 to break a circle"
-    yield "exported cell, median and 90th percentile", middle(whole), "fastcore 4 and 12"
-    yield "  its lines of code", middle(code), "fastcore 4 and 12, hardly a docstring"
+    for title, size in (
+        ("exported cell, median and 90th percentile", "whole"),
+        ("  its lines of code", "code"),
+    ):
+        field = ", ".join(f"{name} {middle(sizes(those, size))}" for name, those in others.items() if those)
+        yield title, f"{middle(sizes(cells, size))}, longest {max(sizes(cells, size))}", field
+    yield (
+        f"exported cells over {LONGEST} lines",
+        f"{len(too_long(cells))} of {len(cells)}",
+        "0, kept by make check",
+    )
     yield "one-line compound statements", f"{one_line_compounds(root)}", "mlforecast 0"
     yield "notebook lines over 120 characters, longest", f"{share:.1%}, {longest}", "mlforecast 0.3 %"
     yield "functions with annotated arguments", f"{typed} of {total}", "mlforecast 243 of 454"
@@ -175,9 +217,27 @@ def rows(root: Path) -> Iterator[tuple[str, str, str]]:
     yield "habits", f"{sum((root / name).is_file() for name in HABITS)} of {len(HABITS)}", "all (calkit)"
 
 
-def middle(sizes: list[int]) -> str:
-    """Median, 90th percentile and longest of some sizes."""
-    return f"{statistics.median(sizes):.0f} and {percentile(sizes, 0.9)}, longest {max(sizes)}"
+def sizes(cells: list[Cell], size: str) -> list[int]:
+    """One size of each cell: `whole` or `code`."""
+    return [getattr(cell, size) for cell in cells]
+
+
+def middle(values: list[int]) -> str:
+    """Median and 90th percentile of some sizes."""
+    return f"{statistics.median(values):.0f} and {percentile(values, 0.9)}"
+
+
+def too_long(cells: list[Cell]) -> list[Cell]:
+    """The cells that are longer than an exported cell may be."""
+    return [cell for cell in cells if cell.whole > LONGEST]
+
+
+def check(root: Path) -> None:
+    """Name the exported cells that are too long; exit status 1 when there is one."""
+    if found := too_long(own_cells(root)):
+        lines = "\n".join(f"  {cell.place}: {cell.whole} lines" for cell in found)
+        sys.exit(f"Exported cells of more than {LONGEST} lines:\n{lines}\nRemedy: make two of one.")
+    print(f"No exported cell has more than {LONGEST} lines")
 
 
 def main() -> None:
@@ -186,7 +246,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", nargs="?", default=Path(__file__).resolve().parents[1], type=Path)
-    table = list(rows(parser.parse_args().folder))
+    parser.add_argument("--check", action="store_true", help="only check the length of exported cells")
+    given = parser.parse_args()
+    if given.check:
+        check(given.folder)
+        return
+    table = list(rows(given.folder))
     widths = [max(len(row[column]) for row in table) for column in range(3)]
     for row in table:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..forecasting.change import last_and_gap
+from ..forecasting.forecaster import numbers_of, seen_by
 from ..reporting.style import WIDTH, message, percent, picture, words
 
 # %% ../../nbs/champion/contributions.ipynb #be85af1d
@@ -54,10 +56,10 @@ def matrix_features(model: Any) -> list[str]:
 
     Indicators and one-hot columns count for what they encode.
     """
-    numbers = [name.removeprefix("missingindicator_") for name in model.number_names_]
+    numbers = [name.removeprefix("missingindicator_") for name in model.inputs_.number_names]
     if model.encoding != "one_hot":
         return [*numbers, *model.categorical]
-    encoded = model.encoder_.get_feature_names_out(list(model.categorical))
+    encoded = model.inputs_.encoder.get_feature_names_out(list(model.categorical))
     return numbers + [next(c for c in model.categorical if name.startswith(f"{c}_")) for name in encoded]
 
 # %% ../../nbs/champion/contributions.ipynb #cddfd7b0
@@ -89,8 +91,7 @@ def contributions(forecaster: Any, frame: pd.DataFrame) -> Contributions:
     if hasattr(forecaster, "members"):
         return _of_blend(forecaster, frame)
     frame = frame.reset_index(drop=True)
-    last, gap = forecaster._last(frame)
-    values = _shapley(forecaster, forecaster._matrix(frame, last, gap))
+    values = _shapley(forecaster, seen_by(forecaster, frame))
     if values is None:
         name = words(type(forecaster.regressor_).__name__)
         return Contributions(
@@ -98,9 +99,10 @@ def contributions(forecaster: Any, frame: pd.DataFrame) -> Contributions:
             "the importances above say what it rests on."
         )
     level = forecaster.transform == "level"
-    scale = 1.0 if level else gap[:, None] ** forecaster.power_
+    gap = last_and_gap(frame, forecaster.column)[1]
+    scale = 1.0 if level else gap[:, None] ** forecaster.change_.power
     table = pd.DataFrame(values * scale).T.groupby(matrix_features(forecaster), sort=False).sum().T
-    return Contributions(table, forecaster._numbers(frame, last, gap), "level" if level else "share")
+    return Contributions(table, numbers_of(forecaster, frame), "level" if level else "share")
 
 # %% ../../nbs/champion/contributions.ipynb #49627ca1
 def _of_blend(blend: Any, frame: pd.DataFrame) -> Contributions:

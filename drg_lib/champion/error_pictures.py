@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .errors import best_baseline
+from ..forecasting.verdict import best_baseline
 from drg_lib.reporting.style import (
     COLORS,
     MARKERS,
@@ -81,7 +81,7 @@ def plot_errors(
     import matplotlib.pyplot as plt
 
     table = errors.sort_values("rmse", ascending=False, ignore_index=True)
-    best = best_baseline(errors, against["baseline"].unique())
+    best = best_baseline(errors.set_index("model")["rmse"], against["baseline"].unique())
     gains = against[against["baseline"] == best].set_index("model")
     figsize, ratios = (WIDTH, 1.6 + 0.36 * len(table)), {"width_ratios": (1.5, 1)}
     _, (left, right) = plt.subplots(1, 2, figsize=figsize, sharey=True, gridspec_kw=ratios)

@@ -49,7 +49,7 @@ def _refuse_broken(table: pd.DataFrame) -> None:
     twice = table.duplicated(ROW)
     if twice.any():
         row = table.loc[twice, ROW].iloc[0].to_dict()
-        raise DataError(f"the forecast holds {row} twice. Remedy: run `dvc repro` from v9 on.")
+        raise DataError(f"the forecast holds {row} twice. Remedy: correct the version that holds it twice.")
     if not np.isfinite(table["prediction"].to_numpy("float64")).all():
         raise DataError(f"the forecast holds a missing prediction. {FAULT}")
     labels = [label_of(level) for level in LEVELS]

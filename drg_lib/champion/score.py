@@ -17,7 +17,7 @@ import pandas as pd
 from ..base.files import project_root
 from ..base.names import DataError
 from ..base.tables import write_csv, write_parquet
-from .model import Champion, load_champion
+from .model import REGISTER_AGAIN, Champion, load_champion
 from .registry import artifact_folder, find_registered, input_example
 
 # %% ../../nbs/champion/score.ipynb #b3593722
@@ -50,18 +50,23 @@ def write_rows(table: pd.DataFrame, path: Path | str) -> None:
     """Write CSV or Parquet, by the suffix, whole or not at all."""
     (write_parquet if is_parquet(path) else write_csv)(table, Path(path))
 
-# %% ../../nbs/champion/score.ipynb #52637193
-def _refuse_columns(frame: pd.DataFrame, columns: list[str], file: str) -> None:
-    """A file whose columns or rows cannot do."""
-    twice = frame.columns[frame.columns.duplicated()].tolist()
-    if twice:
-        raise DataError(f"{file}: the column {twice[0]} stands twice. Remedy: keep one of them.")
+# %% ../../nbs/champion/score.ipynb #9dec5f47
+def _refuse_missing(frame: pd.DataFrame, columns: list[str], file: str) -> None:
+    """A file that lacks a column."""
     if missing := [column for column in columns if column not in frame]:
         raise DataError(
             f"{file}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}. "
             "Remedy: the file must have all columns of `drg-score --example FILE`; "
             "a value that is not known stays empty."
         )
+
+# %% ../../nbs/champion/score.ipynb #52637193
+def _refuse_columns(frame: pd.DataFrame, columns: list[str], file: str) -> None:
+    """A file whose columns or rows cannot do."""
+    twice = frame.columns[frame.columns.duplicated()].tolist()
+    if twice:
+        raise DataError(f"{file}: the column {twice[0]} stands twice. Remedy: keep one of them.")
+    _refuse_missing(frame, columns, file)
     if not len(frame):
         raise DataError(f"{file}: has no rows. Remedy: one row for each pair of hospital and DRG.")
 
@@ -123,6 +128,16 @@ def check_rows(
         checked[column] = (_as_text if column in text_columns else _as_number)(frame[column], file)
     return pd.DataFrame(checked, index=frame.index)[columns]
 
+# %% ../../nbs/champion/score.ipynb #fe3a28dd
+def _forecast(champion: Champion, rows: pd.DataFrame) -> pd.DataFrame:
+    """The champion's forecast; `DataError` when its files and the code do not fit each other."""
+    try:
+        return champion.forecast(rows)
+    except AttributeError as error:
+        raise DataError(
+            f"the registered model is of another version of drg_lib ({error}). Remedy: {REGISTER_AGAIN}."
+        ) from error
+
 # %% ../../nbs/champion/score.ipynb #76429f1d
 def score_file(
     path: Path | str, out: Path | str, champion: Champion, about: dict[str, Any] | None = None
@@ -138,13 +153,7 @@ def score_file(
     """
     frame = read_rows(path)
     rows = check_rows(frame, champion.columns, champion.text_columns, str(path))
-    try:
-        forecast = champion.forecast(rows)
-    except AttributeError as error:
-        raise DataError(
-            f"the registered model was made by another version of drg_lib ({error}). "
-            "Remedy: run `dvc repro deployment`."
-        ) from error
+    forecast = _forecast(champion, rows)
     if taken := [column for column in forecast if column in frame]:
         raise DataError(f"{path}: has the column {taken[0]} already. Remedy: rename it, or leave it out.")
     scored = frame.join(forecast).assign(**(about or {}))

@@ -16,7 +16,7 @@ from ..base.names import DESCRIPTIONS, SEVERITY, DataError
 from ..panel.entities import NAMES, apply_crosswalk, canonical_labels, crosswalk_rows, label_history
 from ..panel.oddities import entities
 
-# %% ../../nbs/2_cleaning/v2_drop_description_columns.ipynb #36824475
+# %% ../../nbs/2_cleaning/v2_drop_description_columns.ipynb #5d296f3b
 ATTRIBUTES = {  # which descriptions belong to which id
     "facilities": ("facility_id", ["facility_name", "city", "zip"]),
     "drgs": (
@@ -26,7 +26,7 @@ ATTRIBUTES = {  # which descriptions belong to which id
     "severities": (SEVERITY, ["apr_severity_of_illness_description"]),
 }
 
-
+# %% ../../nbs/2_cleaning/v2_drop_description_columns.ipynb #36824475
 def lookup_tables(frame: pd.DataFrame, moved: list[str]) -> dict[str, pd.DataFrame]:
     """The labels of ids, as tables.
 

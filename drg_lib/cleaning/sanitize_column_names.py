@@ -64,7 +64,7 @@ def oddities_of(handover: Handover) -> list[dict[str, Any]]:
         return []
     return [*missing_values(frame, version, thresholds), *years_held(frame, version, thresholds)]
 
-
+# %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #acf9d7b9
 CONTRACT = Contract(
     reports=lambda handover: unusual_values(handover.frame, handover.thresholds), findings=oddities_of
 )

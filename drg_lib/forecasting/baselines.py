@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'growth_factors', 'grown_last_value', 'observed_values', 'shrunk_mean', 'two_year_mean',
-           'baseline_forecasts', 'against_baselines', 'errors_of', 'best_baseline', 'hierarchy_forecast']
+           'baseline_forecasts', 'against_baselines', 'errors_of', 'hierarchy_forecast']
 
 # %% ../../nbs/forecasting/baselines.ipynb #a3d13ac6
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -224,17 +224,6 @@ def errors_of(rows: pd.DataFrame, forecast: pd.Series, metrics: Iterable[str]) -
     errors = score(rows["target"], forecast, rows["last_value"], rows["discharges"])
     named = {m: errors[m] for m in ("rmse", "mae", "weighted_ape", "weighted_mae")}
     return named | {"loss": relative_loss(rows, forecast, list(metrics))}
-
-# %% ../../nbs/forecasting/baselines.ipynb #46ef6760
-def best_baseline(errors: Mapping[str, float] | pd.Series, baselines: Iterable[str] = BASELINES) -> str:
-    """The baseline with the smallest error; of two that are equal, the first of `baselines`.
-
-    Parameters
-    ----------
-    errors : dict of float or Series
-        An error or a loss by forecast, in any unit. It may name models as well.
-    """
-    return min(baselines, key=lambda name: errors[name])
 
 # %% ../../nbs/forecasting/baselines.ipynb #0e9479ec
 def hierarchy_forecast(history: pd.DataFrame, rows: pd.DataFrame, shrink: float = 5.0) -> pd.Series:

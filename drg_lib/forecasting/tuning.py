@@ -19,7 +19,8 @@ import pandas as pd
 
 from ..base.names import KEYS, DataError
 from ..base.tables import content_hash, plain
-from .forecaster import PREPARATION, Forecaster, make_forecaster
+from .forecaster import Forecaster, make_forecaster
+from .inputs import PREPARATION
 from .metrics import relative_loss
 from .study import open_study, run_trials
 

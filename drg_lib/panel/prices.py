@@ -62,14 +62,7 @@ def matched_cells(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 # %% ../../nbs/panel/prices.ipynb #e96e760e
 def price_index(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """How each money column moved, like for like, with its first year as 1.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        One row a cell and year.
-    columns : list of str
-        Money columns.
+    """How each of some money columns moved, like for like, with its first year as 1.
 
     Returns
     -------
@@ -97,14 +90,7 @@ def _index_of(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 # %% ../../nbs/panel/prices.ipynb #714502f1
 def steadiness(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """How much a cell resembles itself a year before.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        One row a cell and year.
-    columns : list of str
-        Money columns.
+    """How much a cell resembles itself a year before, in each of some money columns.
 
     Returns
     -------
@@ -134,8 +120,6 @@ def coverage(frame: pd.DataFrame, max_gap_years: int = 1) -> pd.DataFrame:
 
     Parameters
     ----------
-    frame : DataFrame
-        One row a cell and year.
     max_gap_years : int
         Years between two observations that still count as neighbours.
 

@@ -64,13 +64,6 @@ def _finite_numbers(text: pd.Series) -> pd.Series:
 def overview(frame: pd.DataFrame, source: dict[str, Any]) -> pd.Series:
     """The file in a few counts.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        From `as_canonical`.
-    source : dict
-        Data source config.
-
     Returns
     -------
     Series of str
@@ -98,13 +91,6 @@ def overview(frame: pd.DataFrame, source: dict[str, Any]) -> pd.Series:
 # %% ../../nbs/panel/profile.ipynb #3e0e8f19
 def by_year(frame: pd.DataFrame, source: dict[str, Any]) -> pd.DataFrame:
     """One row a year: how much there is of everything.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        From `as_canonical`.
-    source : dict
-        Data source config.
 
     Returns
     -------

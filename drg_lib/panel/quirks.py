@@ -123,12 +123,7 @@ def _published_names(
 
 # %% ../../nbs/panel/quirks.ipynb #2a97a753
 def find_quirks(raw: pd.DataFrame, frame: pd.DataFrame, source: dict[str, Any]) -> pd.DataFrame:
-    """What a user of the file must know, counted.
-
-    Parameters
-    ----------
-    raw, frame, source
-        As for `row_quirks`.
+    """What a user of the file must know, counted; `raw`, `frame` and `source` as for `row_quirks`.
 
     Returns
     -------
@@ -211,12 +206,7 @@ def _ambiguous(frame: pd.DataFrame, key: str, name: str) -> pd.Series:
 
 # %% ../../nbs/panel/quirks.ipynb #0757c832
 def quirks_by_year(raw: pd.DataFrame, frame: pd.DataFrame, source: dict[str, Any]) -> pd.DataFrame:
-    """Share of each year's rows that a quirk touches.
-
-    Parameters
-    ----------
-    raw, frame, source
-        As for `row_quirks`.
+    """Share of each year's rows that a quirk touches; arguments as for `find_quirks`.
 
     Returns
     -------

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['MISSING', 'DataSource', 'DataVersion', 'Crosswalk', 'Checks', 'Target', 'Model', 'MlExperiments', 'Partitioning',
            'Evaluation', 'Deployment', 'Comparison', 'Section', 'Logging', 'Paths', 'Config', 'choices', 'choice',
-           'chosen_overrides', 'version_entry', 'stage_lines', 'scaled', 'register', 'quoted', 'compose', 'as_dict']
+           'chosen_overrides', 'version_entry', 'stage_lines', 'listed_sections', 'section_lines', 'scaled', 'register',
+           'quoted', 'refuse_unknown_keys', 'compose', 'as_dict']
 
 # %% ../../nbs/pipeline/config.ipynb #1b58c2f0
 import re
@@ -20,7 +21,7 @@ import yaml
 from ..base.files import project_root
 from ..base.names import DataError
 from ..base.notebooks import title_and_sentence
-from ..versions.chain import known_versions
+from ..versions.chain import entry_of, known_versions
 
 # %% ../../nbs/pipeline/config.ipynb #9c9bd402
 MISSING: Any = "???"
@@ -299,30 +300,33 @@ def version_entry(version: str, key: str) -> str | None:
     """`section`, `parent` or `step` of a data version; v0 has the section ingestion and no parent."""
     if version == "v0":
         return "ingestion" if key == "section" else None
-    listed = known_versions()
-    if version not in listed:
-        raise DataError(f"configs/versions.yaml does not list '{version}'; it lists v0, {', '.join(listed)}.")
-    return listed[version][key]
+    return entry_of(version)[key]
 
 # %% ../../nbs/pipeline/config.ipynb #591ef8c2
 def stage_lines(root: Path | None = None) -> str:
     """The stages in order, one a line: the sentence of its notebook, or the versions that have one each."""
     root = root or project_root()
+    return "\n".join(line for section in listed_sections(root) for line in section_lines(section, root))
+
+# %% ../../nbs/pipeline/config.ipynb #3bedaece
+def listed_sections(root: Path) -> list[dict[str, Any]]:
+    """The sections of `configs/project_sections` with their names, in the order of the run."""
     sections = [
         yaml.safe_load(path.read_text(encoding="utf-8")) | {"name": re.sub(r"^\d+_", "", path.stem)}
         for path in (root / "configs" / "project_sections").glob("*.yaml")
     ]
-    lines = []
-    for section in sorted(sections, key=lambda section: (section["order"], section["name"])):
-        versions = [v for v, entry in known_versions().items() if entry["section"] == section["name"]]
-        notebook = root / section["notebook"]
-        if versions:
-            sentence = f"Data versions {', '.join(versions)}, one notebook each."
-        else:
-            sentence = title_and_sentence(notebook)[1] if notebook.is_file() else ""
-        head = f"  {section['name']:<15} "
-        lines += textwrap.wrap(head + sentence, 110, subsequent_indent=" " * len(head))
-    return "\n".join(lines)
+    return sorted(sections, key=lambda section: (section["order"], section["name"]))
+
+# %% ../../nbs/pipeline/config.ipynb #d4b560d5
+def section_lines(section: dict[str, Any], root: Path) -> list[str]:
+    """One section's lines of `stage_lines`."""
+    versions = [v for v, entry in known_versions().items() if entry["section"] == section["name"]]
+    notebook = root / section["notebook"]
+    sentence = title_and_sentence(notebook)[1] if notebook.is_file() else ""
+    if versions:
+        sentence = f"Data versions {', '.join(versions)}, one notebook each."
+    head = f"  {section['name']:<15} "
+    return textwrap.wrap(head + sentence, 110, subsequent_indent=" " * len(head))
 
 # %% ../../nbs/pipeline/config.ipynb #7f3e69cc
 def scaled(number: float, factor: float) -> int:
@@ -346,6 +350,13 @@ def quoted(override: str) -> str:
     """An override whose value is safe for Hydra's grammar where it holds `~` or `^`."""
     return re.sub(r"^([\w.+/@]+=)([^'\"\[{(,=\s]*[~^][^'\"\[{(,=\s]*)$", r"\1'\2'", override)
 
+# %% ../../nbs/pipeline/config.ipynb #3f769208
+def refuse_unknown_keys(config: Any) -> None:
+    """Keys that the schema lacks: Hydra lets +KEY=VALUE go past it; merging once more does not."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.to_container(config))
+
 # %% ../../nbs/pipeline/config.ipynb #87ed3336
 def compose(overrides: Iterable[str] = (), root: Path | None = None) -> Any:
     """Compose a config as `drg-run` would.
@@ -365,7 +376,6 @@ def compose(overrides: Iterable[str] = (), root: Path | None = None) -> Any:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-    from omegaconf import OmegaConf
 
     register()
     GlobalHydra.instance().clear()
@@ -373,8 +383,7 @@ def compose(overrides: Iterable[str] = (), root: Path | None = None) -> Any:
     with initialize_config_dir(config_dir=str((root or project_root()) / "configs"), version_base="1.3"):
         config = hydra_compose("config", overrides=[quoted(o) for o in (*chosen_overrides(given), *given)])
     if any(override.startswith("+") for override in given):
-        # Hydra lets +KEY=VALUE go past the schema; merging once more does not.
-        OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.to_container(config))
+        refuse_unknown_keys(config)
     return config
 
 # %% ../../nbs/pipeline/config.ipynb #a1284d78

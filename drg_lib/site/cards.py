@@ -15,6 +15,7 @@ import pandas as pd
 from ..base.files import resolve
 from ..base.names import DataError
 from ..base.tables import read_json, read_parquet
+from ..forecasting.verdict import against_best, best_baseline
 from ..reporting.style import dollars, percent, thousands, words
 from .reports import Record
 from .templates import markdown_table, render
@@ -136,15 +137,14 @@ def model_card(target: str, data_dir: Path | str = "data", results_dir: Path | s
     metrics, champion = run["metrics"], run["metrics"]["champion"]
     names = [*metrics["validation_loss"], *metrics["baselines"]]
     names = sorted(names, key=lambda name: metrics[name]["rmse"])
-    best = min(metrics["baselines"], key=lambda name: metrics[name]["rmse"])
+    best = best_baseline({name: metrics[name]["rmse"] for name in names}, metrics["baselines"])
     return render(
         "model_card.md.j2",
         target=target,
         run=run,
         metrics=metrics,
         champion=champion,
-        best=best,
-        against=metrics["against"][champion][best],
+        verdict=against_best(champion, best, **metrics["against"][champion][best]),
         names=[name for name in names if metrics[name].get("rmse") is not None],
         fails=failures(run),
         least_covered=least_covered(run["coverage"]),

@@ -26,7 +26,7 @@ from ..base.tables import content_hash, read_json, read_parquet
 from ..reporting.style import COLORS, MARKERS, words
 from .reports import Record
 from .templates import render
-from ..versions.chain import PIPELINE_DATA
+from ..versions.chain import PIPELINE_DATA, observed_version
 from ..versions.store import load_sidecar, load_version
 
 # %% ../../nbs/site/explorer.ipynb #32d6e337
@@ -36,19 +36,19 @@ PAIR, NUMBERS = ["apr_drg_code", "facility_id"], ["prediction", *BOUNDS, "last_v
 # %% ../../nbs/site/explorer.ipynb #074dd507
 @functools.cache
 def wording(name: str) -> list[Any]:
-    """A list of docs/explorer/wording.yaml, such as the `series` of v9 or the `abbreviations` in names."""
+    """A list of docs/explorer/wording.yaml, such as the `series` or the `abbreviations` in names."""
     import yaml  # only where the site is built
 
     return yaml.safe_load((project_root() / "docs/explorer/wording.yaml").read_text(encoding="utf-8"))[name]
 
 # %% ../../nbs/site/explorer.ipynb #699c39a9
 def shown_series(columns: Iterable[str], targets: list[Record]) -> list[Record]:
-    """The series that the explorer shows, in order, of the columns of v9 and the targets that are forecast.
+    """The series that the explorer shows, in order: observed columns, and the targets that are forecast.
 
     Returns
     -------
     list of dict
-        key (column of v9), label, short, unit, kind (money, ratio or count), group (amount, markup,
+        key (observed column), label, short, unit, kind (money, ratio or count), group (amount, markup,
         discharges or target), statistic (mean, median or None), color (a name of `COLORS`), marker.
     """
     series, present = [], set(columns)
@@ -106,7 +106,7 @@ def pair_table(values: pd.DataFrame, forecast: pd.DataFrame) -> pd.DataFrame:
 def history(
     values: pd.DataFrame, pairs: pd.DataFrame, years: list[int], columns: list[str]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Each column of v9 as a matrix of pairs by years, NaN where unknown, and where the source has the pair.
+    """Each observed column as a matrix of pairs by years, NaN where unknown; and where a pair is there.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def history(
     """
     if values.duplicated(KEYS).any():
         twice = values.loc[values.duplicated(KEYS), KEYS].iloc[0].to_dict()
-        raise DataError(f"v9 holds {twice} twice. Remedy: run `dvc repro` from v6 on.")
+        raise DataError(f"{observed_version()} holds {twice} twice. Remedy: run `dvc repro` from v6 on.")
     wide = values[[*KEYS, *columns]].assign(seen=1.0).pivot(index=PAIR, columns="year")
     wide = wide.reindex(pd.MultiIndex.from_frame(pairs))
     matrices = {name: wide[name].reindex(columns=years).to_numpy("float64") for name in [*columns, "seen"]}
@@ -223,7 +223,7 @@ def explorer_files(data_dir: Path | str, home: str) -> Iterator[tuple[str, str]]
 # %% ../../nbs/site/explorer.ipynb #64eb1e0f
 def read_panel(data_dir: Path | str) -> Record:
     """History and forecast as arrays, by pair and by series, and the index of what there is."""
-    (forecast, targets), values = read_forecast(data_dir), load_version("v9", data_dir)
+    (forecast, targets), values = read_forecast(data_dir), load_version(observed_version(), data_dir)
     series, pairs = shown_series(values, targets), pair_table(values, forecast)
     years = sorted(int(year) for year in values["year"].unique())
     matrices, seen = history(values, pairs, years, [one["key"] for one in series])
@@ -274,7 +274,7 @@ def build_name(values: pd.DataFrame, forecast: pd.DataFrame) -> str:
 def about_source(data_dir: Path | str) -> Record:
     """Title, synthetic and note of the source."""
     source, config = (
-        load_sidecar("v9", data_dir)["source"],
+        load_sidecar(observed_version(), data_dir)["source"],
         read_json(resolve(data_dir) / "v0.json")["config"],
     )
     title, synthetic = source.get("title") or "", bool(source.get("synthetic"))

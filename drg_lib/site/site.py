@@ -28,7 +28,9 @@ from .pages import page_notebook, pictures
 from .picture import bars_svg, pipeline_svg
 from .reports import Project, Record, Report, head_of, natural
 from .templates import render
-from ..versions.lineage import lineage, plot_lineage, read_sidecars
+from ..versions.lineage import lineage
+from ..versions.lineage_picture import plot_lineage
+from ..versions.verify import read_sidecars
 
 # %% ../../nbs/site/site.ipynb #19faf0e6
 def siblings(report: Report, project: Project) -> tuple[list[float], int | None]:

@@ -235,6 +235,12 @@ def _lines_in(lines: bytes) -> int:
     length = np.diff(ends, prepend=-1)
     return len(ends) - int(np.sum((length == 1) | ((length == 2) & (text[ends - 1] == RETURN))))
 
+# %% ../../nbs/sources/csv.ipynb #aad2237c
+def _place(lines: bytes, position: int, rows: int) -> str:
+    """Where a position in some lines is, with `rows` rows before them."""
+    row = rows + _lines_in(lines[: lines.rfind(b"\n", 0, position) + 1]) + 1
+    return f"row {row} of the file" if row > 0 else "the header"
+
 # %% ../../nbs/sources/csv.ipynb #2d1b0586
 class CheckedLines:
     """The bytes of an open CSV file; the first line that is not whole raises `DataError`, with its row."""
@@ -257,7 +263,8 @@ class CheckedLines:
         if lines:
             self._check(lines)
         if not block and self.rest:
-            self._check_last()
+            self._check(self.rest)
+            self._refuse(b"", cut_fault(self.rest) if self.rows >= 0 else None)
         if len(self.rest) > LONGEST_LINE:
             remedy = "correct its quotes and line ends, or download the file again"
             self._refuse(b"", (0, f"is longer than {LONGEST_LINE:,} bytes", remedy))
@@ -270,18 +277,11 @@ class CheckedLines:
             self._refuse(single, quote_fault(single))
         self.rows += _lines_in(lines)
 
-    def _check_last(self) -> None:
-        self._check(self.rest)
-        if self.rows >= 0:
-            self._refuse(b"", cut_fault(self.rest))
-
     def _refuse(self, lines: bytes, fault: Fault | None) -> None:
         if fault is None:
             return
         position, problem, remedy = fault
-        row = self.rows + _lines_in(lines[: lines.rfind(b"\n", 0, position) + 1]) + 1
-        place = f"row {row} of the file" if row > 0 else "the header"
-        raise DataError(f"{self.path}, {place}: {problem}. Remedy: {remedy}.")
+        raise DataError(f"{self.path}, {_place(lines, position, self.rows)}: {problem}. Remedy: {remedy}.")
 
 # %% ../../nbs/sources/csv.ipynb #09d5188a
 BLOCK_BYTES = 4 * 2**20

@@ -17,9 +17,10 @@ import pyarrow as pa
 
 from ..base.files import resolve
 from ..base.names import DataError
+from .calibration import load_calibration
 from .csv import csv_batches, open_file
 from .stays import discharges_record, read_discharges
-from .synthetic import generate_batches, load_calibration
+from .synthetic import generate_batches
 
 # %% ../../nbs/sources/read.ipynb #07639aec
 Source = dict[str, Any]

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from ..base.names import SEVERITY
-from .synthetic import FEWEST_FACILITIES, Calibration
+from .calibration import Calibration
+from .synthetic import FEWEST_FACILITIES
 
 # %% ../../nbs/sources/realism.ipynb #57a4c173
 def cell_statistics(frame: pd.DataFrame) -> dict[str, float]:

@@ -149,17 +149,12 @@ class Cells:
             self.labels[name].update(_label_counts(year, places[LABELS[name]], labels[name].str.strip()))
 
     def table(self, published: dict[str, str]) -> pd.DataFrame:
-        """Discharges, mean and median of charge and cost, and labels of each cell and year, as text.
+        """Discharges, mean and median of charge and cost, and labels, as text; sorted by year and cell.
 
         Parameters
         ----------
         published : dict of str
             `{canonical name: column name}` in the order wanted; amounts are USD per discharge.
-
-        Returns
-        -------
-        DataFrame
-            Sorted by year, facility, DRG and severity.
         """
         labels = {name: _most_frequent(self.labels[name]) for name in LABELS if name in published}
         ids = np.array(list(self.facilities), dtype=object)

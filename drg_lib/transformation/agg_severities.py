@@ -95,7 +95,7 @@ def sums_of_severities(handover: Handover) -> list[Check]:
         return []
     return against_parts(before, handover.thresholds["tolerance"], "agg_severities")
 
-
+# %% ../../nbs/3_transformation/v6_agg_severities.ipynb #c9c0d32d
 CONTRACT = Contract(
     needs=(r"w_\w+",),
     forbids=lambda column: column in (SEVERITY, "discharges"),

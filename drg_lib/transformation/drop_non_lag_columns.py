@@ -61,7 +61,7 @@ def check_no_leak(frame: pd.DataFrame) -> pd.DataFrame:
         )
     return frame
 
-
+# %% ../../nbs/3_transformation/v12_drop_non_lag_columns.ipynb #ecf2afff
 def of_the_year_itself(column: str) -> bool:
     """Whether a column is neither a key nor a feature of earlier years."""
     return column not in KEYS and not looks_back(column)

@@ -64,7 +64,7 @@ def row_pointed_to(frame: pd.DataFrame, codes: np.ndarray, order: np.ndarray) ->
         )
     return order[place]
 
-
+# %% ../../nbs/3_transformation/v11_rolling_features.ipynb #8776aa7e
 def mean_of_two(newer: np.ndarray, older: np.ndarray) -> np.ndarray:
     """The mean of two values; the known one where only one is known."""
     return np.where(np.isnan(older), newer, np.where(np.isnan(newer), older, (newer + older) / 2))

@@ -125,7 +125,7 @@ def failure(
     message = f"{share}{subject}{check.problem}{for_example}. Remedy: {check.remedy}."
     return finding(version, check.name, message, column, severity, count, rows, first)
 
-
+# %% ../../nbs/versions/checks.ipynb #74ac8b69
 def failing_as_a_whole(frame: pd.DataFrame, column: str) -> int:
     """The rows that stand for a whole table or column that fails."""
     return int(frame[column].notna().sum()) if column else len(frame)
@@ -226,7 +226,7 @@ def profit_tie(statistic: str) -> Tie:
         charge,
     )
 
-# %% ../../nbs/versions/checks.ipynb #5c9e2c81
+# %% ../../nbs/versions/checks.ipynb #f0affb18
 def product_tie(name: str, result: str, amount: str, discharges: str) -> Tie:
     """A total is an amount per discharge times discharges."""
     return Tie(
@@ -237,7 +237,7 @@ def product_tie(name: str, result: str, amount: str, discharges: str) -> Tie:
         f"have a {result} that is not {amount} times {discharges}",
     )
 
-
+# %% ../../nbs/versions/checks.ipynb #5c9e2c81
 def ratio_tie(result: str, below: str) -> Tie:
     """A markup is the mean charge over another mean, unknown where that is 0."""
     return Tie(
@@ -309,7 +309,7 @@ def kept_discharges(handover: Handover) -> list[Check]:
         )
     ]
 
-
+# %% ../../nbs/versions/checks.ipynb #f382b975
 def _discharges_of(table: pd.DataFrame | None) -> float:
     return float(table["discharges"].sum()) if table is not None and "discharges" in table else 0.0
 
@@ -376,7 +376,7 @@ def expected_columns(version: str, frame: pd.DataFrame, has_severity: bool) -> d
         columns.setdefault(SEVERITY, pa.Column())
     return columns
 
-
+# %% ../../nbs/versions/checks.ipynb #1918956a
 def _column(name: str) -> Any:
     import pandera.pandas as pa  # slow to import
 
@@ -483,7 +483,7 @@ def published(
     total = rows if set_aside is None or not len(set_aside) else len(set_aside) + _stays(frame)
     return records + rows_set_aside(version, total, set_aside, thresholds)
 
-
+# %% ../../nbs/versions/checks.ipynb #3ac9491d
 def _stays(frame: pd.DataFrame) -> int:
     """The stays that the rows of v0 stand for."""
     column = next((c for c in frame if c.lower() == "discharges"), None)

@@ -12,7 +12,8 @@ from conftest import ROOT, copy_project, run
 
 from drg_lib.base.tables import write_csv
 from drg_lib.base.text import for_spreadsheets, md
-from drg_lib.sources.synthetic import generate, load_calibration
+from drg_lib.sources.calibration import load_calibration
+from drg_lib.sources.synthetic import generate
 
 NAMES = [
     "<script>window.hacked = 1</script>",

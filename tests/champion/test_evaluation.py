@@ -19,7 +19,7 @@ from drg_lib.champion.forecasts import read_models, with_history
 from drg_lib.champion.importance import feature_groups, importances, plot_importances
 from drg_lib.champion.model import Blend
 from drg_lib.forecasting.baselines import BASELINES
-from drg_lib.forecasting.forecaster import Forecaster
+from drg_lib.forecasting.forecaster import Forecaster, seen_by
 from drg_lib.forecasting.metrics import score, volume_edges, volume_group
 from drg_lib.panel.families import drg_family
 
@@ -346,8 +346,8 @@ def fitted(partition):
 @pytest.mark.parametrize("name", ["linear", "boosted"])
 def test_contributions_add_up_to_the_forecast_change(partition, fitted, name):
     explained = partition[partition.split == "test"].head(200).reset_index(drop=True)
-    moved, (last, gap) = contributions(fitted[name], explained), fitted[name]._last(explained)
-    rest = fitted[name].regressor_.predict(fitted[name]._matrix(explained, last, gap))
+    moved = contributions(fitted[name], explained)
+    rest = fitted[name].regressor_.predict(seen_by(fitted[name], explained))
     assert (moved.table.sum(axis=1) - rest).std() < 1e-6  # all but the average, the same for every row
     assert {"facility_id", "apr_drg_code"} <= set(moved.table) and moved.summary()[
         "contribution"

@@ -232,6 +232,15 @@ def test_registered_version_tells_where_it_comes_from(medicare_build):
     } and "partitions/mean_payment.parquet" in data[0].dataset.source + data[-1].dataset.source
 
 
+def test_without_a_registry_the_remedy_is_the_one_that_registers(tmp_path):
+    """DVC finds nothing changed where only the registry is lost, so a plain `dvc repro` would not help."""
+    with pytest.raises(DataError, match="mlflow.db: not there.*Remedy: run `dvc repro`"):
+        find_registered("mean_payment", root=tmp_path)
+    (tmp_path / "results" / "deployment").mkdir(parents=True)
+    with pytest.raises(DataError, match="Remedy: run `dvc repro --force --single-item deployment`"):
+        find_registered("mean_payment", root=tmp_path)
+
+
 def test_nothing_tampered_with_is_loaded(medicare_build, tmp_path):
     project = copy_build(medicare_build, tmp_path / "copy")
     registered = find_registered("mean_payment", root=project)
@@ -248,7 +257,7 @@ def test_nothing_tampered_with_is_loaded(medicare_build, tmp_path):
     import joblib
 
     joblib.dump(Bomb(), model)
-    with pytest.raises(DataError, match="it is not loaded"):
+    with pytest.raises(DataError, match="nothing is loaded"):
         load_champion(record.parent, registered["sha256"])
     from drg_lib.forecasting.forecaster import file_hash
 

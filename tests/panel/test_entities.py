@@ -11,7 +11,8 @@ from drg_lib.cleaning.sanitize_column_names import sanitize_column_names
 from drg_lib.panel.entities import apply_crosswalk, crosswalk_rows, label_key
 from drg_lib.panel.oddities import entities
 from drg_lib.pipeline.config import as_dict, compose
-from drg_lib.sources.synthetic import generate, load_calibration
+from drg_lib.sources.calibration import load_calibration
+from drg_lib.sources.synthetic import generate
 from drg_lib.versions.rules import thresholds_of
 from drg_lib.versions.step import write_checked
 

@@ -14,7 +14,8 @@ from drg_lib.site.cards import data_card, model_card, model_cards, read_inspecti
 from drg_lib.site.site import rooms
 from drg_lib.site.templates import environment, markdown_table
 from drg_lib.versions.chain import known_versions
-from drg_lib.versions.lineage import lineage, read_sidecars
+from drg_lib.versions.lineage import lineage
+from drg_lib.versions.verify import read_sidecars
 
 
 def sidecar(version, parent, rows, aside=0, joined=None, columns=("year",)):
@@ -194,15 +195,16 @@ def judged(tmp_path):
         (
             -0.05,
             -0.1,
-            "does not beat the best forecast without a model, last value: its error (RMSE) is 5.0 % larger",
+            "does not beat the best baseline, last value: its error (RMSE) is 5.0 % larger",
         ),
-        (0.1, 0.05, "removes 10.0 % of the error (RMSE)"),
-        (0.1, -0.05, "that is not surely better"),
+        (0.1, 0.05, "is 10.0 % closer (RMSE) than the best baseline"),
+        (0.1, -0.05, "not surely better"),
     ],
 )
 def test_the_model_card_says_whether_the_champion_beats_doing_without(judged, gain, low, verdict):
     card = judged(gain, low)
-    assert verdict in card and ("Use that one instead" in card) == (gain is not None and gain < 0)
+    assert verdict in html.unescape(card)
+    assert ("Use that one instead" in card) == (gain is not None and gain < 0)
     assert "<b>" not in card and "Mean <b>cost</b>" in html.unescape(card)
 
 

@@ -11,8 +11,9 @@ from conftest import ROOT, copy_project, run
 from drg_lib.base.names import DataError
 from drg_lib.pipeline.config import as_dict, compose
 from drg_lib.pipeline.explore import apply_step
+from drg_lib.sources.calibration import load_calibration
 from drg_lib.sources.read import read_source, source_record
-from drg_lib.sources.synthetic import generate, load_calibration
+from drg_lib.sources.synthetic import generate
 from drg_lib.versions.chain import known_versions
 from drg_lib.versions.store import save_version
 

@@ -24,8 +24,9 @@ import pytest
 from drg_lib.base.names import DataError
 from drg_lib.cleaning.sanitize_column_names import sanitize_column_names
 from drg_lib.pipeline.config import as_dict, compose
+from drg_lib.sources.calibration import load_calibration
 from drg_lib.sources.read import read_source
-from drg_lib.sources.synthetic import generate, load_calibration
+from drg_lib.sources.synthetic import generate
 
 RIGHT, REFUSED, EITHER = "right", "refused", "either"
 CASES = 300

@@ -8,38 +8,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, extract
+from panels import PUBLISHED
 
 from drg_lib.base.names import DataError, match_columns
 from drg_lib.base.tables import content_hash
 from drg_lib.pipeline.config import as_dict, compose
+from drg_lib.sources.calibration import draw_facilities, load_calibration, strata
 from drg_lib.sources.realism import cell_statistics, compare_with_calibration, panel_correlation
 from drg_lib.sources.synthetic import (
     as_published,
     draw_cells,
-    draw_facilities,
     draw_regions,
     generate,
-    load_calibration,
     number_text,
-    strata,
 )
 
-PUBLISHED = [
-    "Year",
-    "Facility Id",
-    "Facility Name",
-    "APR DRG Code",
-    "APR Severity of Illness Code",
-    "APR DRG Description",
-    "APR Severity of Illness Description",
-    "APR Medical Surgical Code",
-    "APR Medical Surgical Description",
-    "Discharges",
-    "Mean Charge",
-    "Median Charge",
-    "Mean Cost",
-    "Median Cost",
-]
 MONEY = ["Mean Charge", "Median Charge", "Mean Cost", "Median Cost"]
 KEY = ["Year", "Facility Id", "APR DRG Code", "APR Severity of Illness Code"]
 
@@ -321,7 +304,8 @@ def test_memory_is_flat_in_scale():
         import resource, sys, tempfile
         from pathlib import Path
         from drg_lib.base import tables
-        from drg_lib.sources.synthetic import generate_batches, load_calibration
+        from drg_lib.sources.calibration import load_calibration
+        from drg_lib.sources.synthetic import generate_batches
         tables.ROW_GROUP = 20_000
         with tempfile.TemporaryDirectory() as folder:
             batches = generate_batches(load_calibration() | eval(sys.argv[2]), float(sys.argv[1]), 1, 2025)

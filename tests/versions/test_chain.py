@@ -8,11 +8,12 @@ from conftest import ROOT
 
 from drg_lib.base.contract import Contract
 from drg_lib.base.names import KEYS, DataError
+from drg_lib.pipeline import explore
 from drg_lib.versions import chain
 from drg_lib.versions.checks import check_table, forbidden
-from drg_lib.versions.lineage import read_sidecars
 from drg_lib.versions.step import features_up_to, write_checked
 from drg_lib.versions.store import save_version
+from drg_lib.versions.verify import read_sidecars
 
 
 @pytest.fixture
@@ -24,8 +25,8 @@ def listed(tmp_path, monkeypatch):
     monkeypatch.setenv("DRG_LIB_ROOT", str(tmp_path))
     content = yaml.safe_load((ROOT / "configs/versions.yaml").read_text())
 
-    def change(after=None, **entries):
-        steps = content["transformation"]
+    def change(after=None, observed="v9", **entries):
+        content["observed"], steps = observed, content["transformation"]
         for version, entry in entries.items():
             place = list(steps).index(after) + 1 if after else len(steps)
             content["transformation"] = steps = {
@@ -55,6 +56,23 @@ def test_a_version_between_two_others_stands_between_them(listed):
     assert chain.line_of("v10")[-3:] == ["v9", "v9b", "v10"]
     assert chain.rebuilt_by("v9b") == "run `dvc repro transformation@v9b`"
     assert chain.step_function("v9b").__name__ == "charge_to_cost_ratio"
+
+
+def test_a_version_after_the_observed_one_may_take_its_place(listed):
+    """Targets, histories and the steps of the forecast then begin there."""
+    listed(after="v9", v9b=entry("v9", "charge_to_cost_ratio"), observed="v9b")
+    assert chain.observed_version() == "v9b" and "observed" not in chain.known_versions()
+    assert explore.versions_read("partitioning", {"data_version": "v12"}) == ["v12", "v9b"]
+    listed(observed="v99")
+    with pytest.raises(DataError, match="observed is v99, which the list does not hold. Remedy"):
+        chain.observed_version()
+
+
+def test_observed_columns_are_of_the_year_itself_and_the_next_steps_make_features():
+    observed = chain.observed_version()
+    line = chain.line_of("v12")
+    of_earlier_years = [v for v in line if chain.contract_of(v).tried_on_moved_years]
+    assert set(of_earlier_years) and not set(line[: line.index(observed) + 1]) & set(of_earlier_years)
 
 
 def test_versions_that_the_list_does_not_hold_come_last():

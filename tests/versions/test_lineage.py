@@ -16,7 +16,9 @@ from drg_lib.base.names import DataError
 from drg_lib.base.tables import content_hash, profile_columns, read_parquet, write_json, write_parquet
 from drg_lib.versions import lineage as ln
 from drg_lib.versions.chain import known_versions
+from drg_lib.versions.lineage_picture import plot_lineage
 from drg_lib.versions.store import digest_of, load_version, save_version
+from drg_lib.versions.verify import read_sidecars, verify_versions
 
 
 def sidecar(version, parent, rows, aside=0, joined=None, columns=("year",)):
@@ -74,7 +76,7 @@ def test_lost_stale_and_orphaned_versions_are_named(sidecars):
     }
     sidecars["v6"]["rows_joined"] = 899
     table = ln.lineage(sidecars)
-    assert table.reconciles.iloc[-1] == "no" and "do not add up in v1, v5, v6" in ln.plot_lineage(
+    assert table.reconciles.iloc[-1] == "no" and "do not add up in v1, v5, v6" in plot_lineage(
         table
     )._suptitle.get_text().replace("\n", " ")
     assert [line.split(":")[0] for line in ln.broken(table)] == ["v1", "v5", "v6"]
@@ -83,20 +85,20 @@ def test_lost_stale_and_orphaned_versions_are_named(sidecars):
 def test_versions_are_read_in_the_order_of_the_list_and_unknown_ones_after_it(tmp_path, sidecars):
     for name, version in (("v10", "v10"), ("v9b", "v9b"), ("v99", "v99"), ("v2", "v2"), ("vnot", "v3")):
         write_json(sidecar(version, sidecars["v1"], 1000), tmp_path / f"{name}.json")
-    assert list(ln.read_sidecars(tmp_path)) == ["v2", "v10", "v9b", "v99"]
+    assert list(read_sidecars(tmp_path)) == ["v2", "v10", "v9b", "v99"]
 
 
 def test_a_sidecar_that_lacks_something_is_named(tmp_path, sidecars):
     write_json({k: v for k, v in sidecars["v1"].items() if k != "sha256"}, tmp_path / "v1.json")
     with pytest.raises(DataError, match="v1.json: not a whole sidecar, it lacks sha256. Remedy"):
-        ln.read_sidecars(tmp_path)
+        read_sidecars(tmp_path)
 
 
 @pytest.mark.build
 def test_picture_draws_without_warnings(tmp_path, sidecars):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = ln.plot_lineage(ln.lineage(sidecars), "Toy source", True)
+        figure = plot_lineage(ln.lineage(sidecars), "Toy source", True)
         figure.savefig(tmp_path / "lineage.png")
     title = figure._suptitle.get_text().replace("\n", " ")
     assert (
@@ -141,7 +143,7 @@ def test_the_hash_is_of_the_content():
 
 def test_every_sidecar_says_what_is_on_disk(synthetic_build):
     data = synthetic_build / "data"
-    held = ln.read_sidecars(data)
+    held = read_sidecars(data)
     assert list(held) == ["v0", *known_versions()]
     for version, s in held.items():
         table = pd.read_parquet(data / f"{version}.parquet")
@@ -173,7 +175,7 @@ def test_every_sidecar_says_what_is_on_disk(synthetic_build):
             held["v5"]["columns"][name]["min"] == expected.min()
             and held["v5"]["columns"][name]["unique"] == expected.nunique()
         )
-    assert ln.lineage(held).reconciles.eq("yes").all() and ln.verify_versions(data).state.eq("whole").all()
+    assert ln.lineage(held).reconciles.eq("yes").all() and verify_versions(data).state.eq("whole").all()
 
 
 OTHER = dict(
@@ -206,7 +208,7 @@ def test_another_machine_makes_the_same_hashes_and_bytes(synthetic_build, tmp_pa
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    here, there = ln.read_sidecars(synthetic_build / "data"), ln.read_sidecars(tmp_path / "data")
+    here, there = read_sidecars(synthetic_build / "data"), read_sidecars(tmp_path / "data")
     assert {v: s["sha256"] for v, s in here.items()} == {v: s["sha256"] for v, s in there.items()}
     for version in list(here)[1:]:
         assert (synthetic_build / f"data/{version}.parquet").read_bytes() == (
@@ -273,14 +275,14 @@ def test_cut_swapped_and_changed_files_are_named_and_not_used(three):
             DataError, match=f"{version}.parquet: not what its sidecar {version}.json records"
         ):
             load_version(version, three)
-    checked = ln.verify_versions(three)
+    checked = verify_versions(three)
     assert {p.name for p in checked.file[checked.state == "damaged"]} == {"v1.parquet", "v2.parquet"}
     one.write_bytes(first)
     changed = read_parquet(one).assign(mean_cost=lambda t: t.mean_cost.where(t.index != 5, 0.5))
     write_parquet(
         changed, one, sha256=json.loads((three / "v1.json").read_text())["sha256"]
     )  # even with the old hash in its footer
-    checked = ln.verify_versions(three).set_index("file")
+    checked = verify_versions(three).set_index("file")
     assert checked.state[one] == "damaged" and "SHA-256" in checked.said[one]
 
 
@@ -290,7 +292,7 @@ def test_lookups_missing_files_and_lost_sidecars_are_named(three):
     )
     (three / "v2.parquet").unlink()
     (three / "v0.json").unlink()
-    checked = ln.verify_versions(three)
+    checked = verify_versions(three)
     states = {
         p.relative_to(three).as_posix(): state
         for p, state in zip(checked.file, checked.state)
@@ -311,7 +313,7 @@ def command(data, *arguments, capsys=None):
 
 @pytest.mark.parametrize("width", [60, 80, 100, 132, 200])
 def test_no_line_is_longer_than_the_terminal(synthetic_build, width):
-    table = ln.lineage(ln.read_sidecars(synthetic_build / "data"))
+    table = ln.lineage(read_sidecars(synthetic_build / "data"))
     for full in (False, True):
         lines = ln.as_text(table, width, full)
         assert max(map(len, lines)) <= width

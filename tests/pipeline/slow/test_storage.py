@@ -10,8 +10,8 @@ import yaml
 from conftest import commit, copy_build, run
 
 from drg_lib.base.names import DataError
-from drg_lib.versions.lineage import cache_names, verify_cache
 from drg_lib.versions.store import load_version, save_version
+from drg_lib.versions.verify import cache_names, verify_cache
 
 DATA = ["data/v4.parquet", "data/v4.json", "data/v4", "data/v5.parquet", "data/v5.json", "data/v5"]
 
