@@ -9,6 +9,7 @@ __all__ = ['DESCRIPTION', 'EPILOG', 'is_parquet', 'read_parquet_rows', 'read_row
 # %% ../../nbs/champion/score.ipynb #08b2089d
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ def read_parquet_rows(path: Path) -> pd.DataFrame:
         ) from error
 
 # %% ../../nbs/champion/score.ipynb #ee8c1139
-def read_rows(path: Path | str) -> pd.DataFrame:
-    """A file as a table of text, or of its own types (Parquet); what cannot be read is named."""
+def read_rows(path: Path | str, names: Sequence[str] = ()) -> pd.DataFrame:
+    """A file as a table of text, or of its own types (Parquet); its header is known by `names`."""
     path = Path(path)
     if not path.is_file():
         raise DataError(
@@ -55,9 +56,10 @@ def read_rows(path: Path | str) -> pd.DataFrame:
         )
     if is_parquet(path):
         return read_parquet_rows(path)
-    absolute = str(path.resolve())
+    absolute, known = str(path.resolve()), {name: [name] for name in names}
+    source = {"name": path.name, "kind": "csv", "path": absolute, "columns": {}, "optional_columns": known}
     try:
-        return read_source({"name": path.name, "kind": "csv", "path": absolute, "columns": {}})
+        return read_source(source)
     except DataError as error:
         raise DataError(str(error).replace(absolute, str(path))) from error
 
@@ -103,7 +105,7 @@ def score_file(
         `attrs["said"]` holds the sentences of `said_of`.
     """
     checked_out(out)
-    frame = table_of(read_rows(path), str(path))
+    frame = table_of(read_rows(path, champion.columns), str(path))
     checked = check_rows(frame, champion, str(path))
     try:
         answered = answer(champion, checked)
