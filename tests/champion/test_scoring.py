@@ -345,10 +345,10 @@ def test_a_scored_file_says_what_it_holds_already(champion, text, tmp_path):
 def test_a_file_is_read_by_the_reader_of_the_sources(text, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_bytes(b"\xef\xbb\xbf" + text.to_csv(index=False, lineterminator="\r\n").encode())
-    pd.testing.assert_frame_equal(read_rows(path), text)
+    pd.testing.assert_frame_equal(read_rows(path, list(text)), text)
     path.write_text(text.to_csv(index=False)[:-9])
     with pytest.raises(DataError) as refused:
-        read_rows(path)
+        read_rows(path, list(text))
     assert str(refused.value).startswith(f"{path}, row 5 of the file")
 
 
