@@ -78,5 +78,6 @@ def fit_champion(
         "unit": meta["target"].get("unit", ""),
         "champion": chosen["champion"],
         "trained_on": sorted({int(year) for year in table["year"]}),
+        "never_negative": [name for name in meta["features"] if not (table[name] < 0).any()],
     }
     return Champion(members, weights, calibration, record | about)

@@ -19,6 +19,7 @@ import yaml
 from ..base.files import project_root, resolve
 from ..base.names import DataError
 from ..base.tables import read_json
+from .check import answer, check_rows
 from .model import REGISTER_AGAIN, Champion
 from ..reporting.tracking import DATABASE, Run, quiet, relocate, tracking_uri
 
@@ -59,19 +60,22 @@ def _log_dataset(run: Run, champion: Champion, table: pd.DataFrame, source: str)
 
 # %% ../../nbs/champion/registry.ipynb #c21da1b8
 def _log_model(run: Run, champion: Champion, folder: Path | str, sha256: str, example: pd.DataFrame) -> str:
-    """Log and register the folder; the version that it gets."""
+    """Log and register the folder; the version that it gets.
+
+    The signature names what comes out. With one for what goes in, MLflow would refuse rows before
+    `check_rows` reads them, in other words, and with all rows in its message.
+    """
     from mlflow.models import infer_signature
 
     import drg_lib.champion.serve as served  # it needs MLflow
 
-    numbers = [column for column in champion.columns if column not in champion.text_columns]
-    example = example[champion.columns].reset_index(drop=True).astype(dict.fromkeys(numbers, "float64"))
+    example = example[champion.columns].reset_index(drop=True)
     info = run.mlflow.pyfunc.log_model(
         name=champion.about["target"],
         python_model=served.__file__,
         artifacts={"champion": str(resolve(folder))},
         model_config={"champion_sha256": sha256},
-        signature=infer_signature(example, champion.forecast(example)),
+        signature=infer_signature(model_output=answer(champion, check_rows(example, champion))),
         input_example=example,
         registered_model_name=registered_name(champion.about["target"]),
         pip_requirements=_needs(champion),

@@ -20,8 +20,7 @@ from conftest import copy_build, environment, run
 from drg_lib.base.names import DataError
 from drg_lib.champion.intervals import bound_names
 from drg_lib.champion.model import load_champion
-from drg_lib.champion.registry import find_registered
-from drg_lib.champion.score import check_rows, read_rows
+from drg_lib.champion.registry import find_registered, input_example
 
 KEY = ["facility_id", "apr_drg_code"]
 VALUES = ["prediction", *bound_names()]
@@ -85,8 +84,9 @@ def server(medicare_build):
         served.wait(30)
 
 
-def post(url, content):
-    request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": "application/json"})
+def post(url, content, form=None):
+    body = content if isinstance(content, str) else json.dumps(content)
+    request = urllib.request.Request(url, body.encode(), {"Content-Type": form or "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.loads(answer.read())
@@ -96,9 +96,7 @@ def post(url, content):
 
 def test_http_answers_as_the_forecast_table(server, medicare_build):
     rows = inputs(medicare_build, "mean_payment", 400)
-    unknown = rows.iloc[[0]].assign(
-        **{c: np.nan for c in rows if c.startswith(("last_", "lag_w_mean_payment"))}
-    )  # a pair without a last value
+    unknown = rows.iloc[[0]].assign(lag_w_mean_payment=np.nan)  # a pair without a last value
     asked = pd.concat([rows, unknown], ignore_index=True)
     status, answer = post(
         server,
@@ -106,13 +104,33 @@ def test_http_answers_as_the_forecast_table(server, medicare_build):
     )
     assert status == 200 and len(answer["predictions"]) == 401
     same(rows[KEY].join(pd.DataFrame(answer["predictions"][:400])), batch(medicare_build, "mean_payment"))
-    assert pd.DataFrame(answer["predictions"][400:])[VALUES].isna().all(axis=None)
+    last = answer["predictions"][400]
+    assert all(last[value] is None for value in VALUES) and last["remark"] == "no last value"
 
 
 def test_http_names_a_missing_column(server, medicare_build):
-    rows = inputs(medicare_build, "mean_payment", 2).drop(columns="last_value")
+    rows = inputs(medicare_build, "mean_payment", 2).drop(columns="lag_w_mean_payment")
     status, answer = post(server, {"dataframe_split": json.loads(rows.to_json(orient="split", index=False))})
-    assert status == 400 and "last_value" in str(answer)
+    message = json.loads(answer)["message"]
+    assert status == 400 and message.startswith("the request: lacks the column lag_w_mean_payment. Remedy: ")
+    assert len(message.splitlines()) == 1 and rows["facility_id"].iloc[0] not in answer
+
+
+def test_http_takes_codes_as_numbers_and_csv(server, medicare_build):
+    rows = inputs(medicare_build, "mean_payment", 50)
+    whole = rows.astype(dict.fromkeys(KEY, "int64"))
+    for body, form in (
+        (
+            json.dumps(
+                {"dataframe_records": json.loads(whole.to_json(orient="records", double_precision=15))}
+            ),
+            None,
+        ),
+        (rows.to_csv(index=False), "text/csv"),
+    ):
+        status, answer = post(server, body, form)
+        assert status == 200
+        same(rows[KEY].join(pd.DataFrame(answer["predictions"])), batch(medicare_build, "mean_payment"))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -144,66 +162,19 @@ def test_the_example_can_be_scored(medicare_build, tmp_path):
 
 
 def test_drg_score_says_what_is_wrong(medicare_build, tmp_path):
-    inputs(medicare_build, "mean_payment", 3).assign(last_value=["1000", "n/a", "3000"]).to_csv(
+    inputs(medicare_build, "mean_payment", 3).assign(lag_w_mean_payment=["1000", "n/a", "3000"]).to_csv(
         tmp_path / "bad.csv", index=False
     )
     done = run(medicare_build, "drg-score", tmp_path / "bad.csv", "--target", "mean_payment", check=False)
     assert (
         done.returncode == 1
-        and "bad.csv, row 2, column last_value: 'n/a' is not a number" in done.stderr
+        and "bad.csv, row 2 of the file (" in done.stderr
+        and "'lag_w_mean_payment' holds 'n/a', which is not a number" in done.stderr
         and "Traceback" not in done.stderr
         and not (tmp_path / "bad_scored.csv").exists()
     )
     done = run(medicare_build, "drg-score", tmp_path / "bad.csv", "--target", "mean_cost", check=False)
     assert done.returncode == 1 and "holds mean_charge, mean_payment" in done.stderr
-
-
-COLUMNS, TEXT = ["facility_id", "apr_drg_code", "year", "last_value"], ["facility_id", "apr_drg_code"]
-GOOD = pd.DataFrame(
-    {
-        "facility_id": ["4", "10"],
-        "apr_drg_code": ["005", "194"],
-        "year": ["2018", "2018"],
-        "last_value": ["8375.41", None],
-    }
-)
-
-
-@pytest.mark.parametrize(
-    "change, reason",
-    [
-        (lambda t: t.drop(columns="year"), "lacks the column year"),
-        (lambda t: t.iloc[:0], "has no rows"),
-        (lambda t: t.assign(last_value=["8,375", "1"]), "row 1, column last_value: '8,375'"),
-        (lambda t: t.assign(facility_id=["4", None]), "row 2, column facility_id"),
-        (lambda t: t.assign(year=["2018", "2018.5"]), "row 2, column year"),
-        (lambda t: t.assign(year=["2018", None]), "row 2, column year"),
-        (lambda t: t.assign(last_value=["1", "inf"]), "row 2, column last_value"),
-        (lambda t: t.assign(apr_drg_code=[5.0, 194.0]), "codes are text"),
-        (lambda t: pd.concat([t, t[["year"]]], axis=1), "stands twice"),
-    ],
-)
-def test_rows_that_cannot_be_scored_are_named(change, reason):
-    with pytest.raises(DataError, match="rows.csv") as error:
-        check_rows(change(GOOD), COLUMNS, TEXT, "rows.csv")
-    assert reason in str(error.value) and "Remedy" in str(error.value)
-
-
-def test_good_rows_keep_codes_and_become_numbers():
-    checked = check_rows(GOOD, COLUMNS, TEXT)
-    assert (
-        checked["apr_drg_code"].tolist() == ["005", "194"]
-        and checked["last_value"].isna().tolist() == [False, True]
-        and (checked.dtypes[["year", "last_value"]] == "float64").all()
-    )
-
-
-def test_files_that_are_none_are_refused(tmp_path):
-    (tmp_path / "rows.parquet").write_text("no parquet")
-    (tmp_path / "rows.csv").write_bytes(b"\xff\xfe\x00bad")
-    for name in ("rows.parquet", "rows.csv", "none.csv"):
-        with pytest.raises(DataError, match=name):
-            read_rows(tmp_path / name)
 
 
 def test_registered_version_tells_where_it_comes_from(medicare_build):
@@ -220,12 +191,10 @@ def test_registered_version_tells_where_it_comes_from(medicare_build):
         and version.tags["format"] == "joblib, by hash"
     )
     model = mlflow.models.Model.load(registered["folder"])
-    assert {i.name for i in model.signature.inputs} == set(inputs(medicare_build, "mean_payment")) and {
-        o.name for o in model.signature.outputs
-    } == set(VALUES)
-    assert (registered["folder"] / "input_example.json").is_file() and not list(
-        registered["folder"].rglob("*.pkl")
-    )
+    assert model.signature.inputs is None, "rows are checked by check_rows, not by MLflow before it"
+    assert {o.name for o in model.signature.outputs} == {*VALUES, "remark"}
+    assert set(input_example(registered["folder"])) == set(inputs(medicare_build, "mean_payment"))
+    assert not list(registered["folder"].rglob("*.pkl"))
     data = client.get_run(version.run_id).inputs.dataset_inputs
     assert {d.dataset.name for d in data} >= {
         "mean_payment v12"

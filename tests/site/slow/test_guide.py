@@ -56,6 +56,7 @@ ELSEWHERE = {
     r"mlflow ui .*": "a server until it is stopped; test_tracking.py reads the same store",
     r"export MLFLOW_TRACKING_URI=.*": "test_serving.py",
     r"mlflow models serve (?s:.*)": "a server until it is stopped; test_serving.py",
+    r"curl http://127.0.0.1:5001/.*": "a request to that server; test_serving.py",
 }
 
 
