@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BOUNDS', 'PAIR', 'NUMBERS', 'wording', 'shown_series', 'rounded', 'listed_numbers', 'mixed_case', 'pair_table',
-           'history', 'forecast_tables', 'read_forecast', 'build_explorer', 'explorer_files', 'about_forecast',
-           'about_pairs', 'build_name', 'about_source', 'names_of', 'contents_of', 'script']
+           'forecast_tables', 'read_forecast', 'build_explorer', 'explorer_files', 'about_pairs', 'about_source',
+           'names_of', 'contents_of', 'script']
 
 # %% ../../nbs/site/explorer.ipynb #42d2274b
 import functools
@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..base.files import project_root, resolve
-from ..base.names import KEYS, DataError
+from ..base.files import project_root, resolve, write_aside
+from ..base.names import DataError
 from ..base.tables import content_hash, read_json, read_parquet
 from ..reporting.style import COLORS, MARKERS, words
 from .reports import Record, read_yaml
@@ -49,14 +49,13 @@ def shown_series(columns: Iterable[str], targets: list[Record]) -> list[Record]:
         key (column of v9), label, short, unit, kind (money, ratio or count), group (amount, markup,
         discharges or target), statistic (mean, median or None), color (a name of `COLORS`), marker.
     """
-    series, present = [], set(columns)
-    known = {one["key"]: one for one in wording("series")}
+    series, known = [], {one["key"]: one for one in wording("series")}
     for target in targets:
         key, label, unit = (target[name] for name in ("column", "label", "unit"))
         kind = "money" if unit.startswith("USD") else "count"
         about = dict(key=key, label=label, short=label.split(" (")[0], unit=unit, kind=kind, group="target")
         known.setdefault(key, about)
-    for key in (key for key in known if key in present):
+    for key in filter(set(columns).__contains__, known):
         tone = max((name for name in COLORS if key.endswith(name)), key=len, default="discharges")
         series.append({"statistic": None, **known[key], "color": tone, "marker": MARKERS.get(tone, "o")})
     return series
@@ -82,7 +81,6 @@ def listed_numbers(values: Any) -> list:
 # %% ../../nbs/site/explorer.ipynb #e8230627
 def mixed_case(name: str) -> str:
     """A name in capitals as one would write it; unchanged when it has a lower-case letter."""
-    name = " ".join(name.split())
 
     def word(match: re.Match[str]) -> str:
         text = match[0]
@@ -91,6 +89,7 @@ def mixed_case(name: str) -> str:
             return text
         return text.lower() if match.start() and text.lower() in wording("small_words") else text.capitalize()
 
+    name = " ".join(name.split())
     return re.sub(r"[A-Z]+(?:'[A-Z]+)?", word, name) if name == name.upper() else name
 
 # %% ../../nbs/site/explorer.ipynb #65126c03
@@ -105,28 +104,10 @@ def pair_table(values: pd.DataFrame, forecast: pd.DataFrame) -> pd.DataFrame:
     """
     number = values["year"].rank(method="dense").astype("int64") - 1
     history = values.assign(last=number, seen=2**number).groupby(PAIR)
-    most = history["sum_discharges"].max() if "sum_discharges" in values else 0
-    about = dict(
-        years=history.size(), discharges=most, last=history["last"].max(), seen=history["seen"].sum()
-    )
-    pairs = pd.DataFrame(about).join(forecast.groupby(PAIR)["prediction"].count(), how="outer")
-    pairs = pairs.rename(columns={"prediction": "forecasts"}).fillna({"last": -1}).fillna(0)
-    return pairs.sort_index().astype("int64")
-
-# %% ../../nbs/site/explorer.ipynb #0b7645a2
-def history(values: pd.DataFrame, pairs: pd.Index, columns: Iterable[str]) -> dict[str, np.ndarray]:
-    """Each column of v9 as a matrix of pairs by years, NaN where unknown.
-
-    Raises
-    ------
-    DataError
-        When a key stands twice.
-    """
-    if values.duplicated(KEYS).any():
-        twice = values.loc[values.duplicated(KEYS), KEYS].iloc[0].to_dict()
-        raise DataError(f"v9 holds {twice} twice. Remedy: run `dvc repro` from v6 on.")
-    wide = values.pivot(index=PAIR, columns="year").reindex(pairs)
-    return {name: wide[name].to_numpy("float64") for name in columns}
+    pairs = pd.DataFrame(dict(years=history.size(), last=history["last"].max(), seen=history["seen"].sum()))
+    pairs["discharges"] = history["sum_discharges"].max() if "sum_discharges" in values else 0
+    pairs = pairs.join(forecast.groupby(PAIR)["prediction"].count().rename("forecasts"), how="outer")
+    return pairs.fillna({"last": -1}).fillna(0).sort_index().astype("int64")
 
 # %% ../../nbs/site/explorer.ipynb #e4d41dc8
 def forecast_tables(forecast: pd.DataFrame, pairs: pd.Index) -> dict[str, pd.DataFrame]:
@@ -150,21 +131,15 @@ def read_forecast(data_dir: Path | str = PIPELINE_DATA) -> tuple[pd.DataFrame, l
     DataError
         When the forecast is missing, was made without intervals, or has two years for one target.
     """
-    path = resolve(data_dir) / "forecast.parquet"
-    forecast = read_parquet(path, remedy="run `dvc repro deployment`, which makes it")
+    path, remedy, targets = resolve(data_dir) / "forecast.parquet", "run `dvc repro deployment`", []
+    forecast = read_parquet(path, remedy=remedy)
     needed = ["facility_id", "apr_drg_code", "year", "target", *NUMBERS, "method", "model"]
     if lacking := [name for name in needed if name not in forecast]:
-        raise DataError(
-            f"{path}: lacks {', '.join(lacking)}; an older version made it. "
-            "Remedy: run `dvc repro deployment`."
-        )
-    targets = []
+        raise DataError(f"{path}: lacks {', '.join(lacking)}; an older version made it. Remedy: {remedy}.")
     for name, years in forecast.groupby("target")["year"].unique().items():
         if len(years) > 1:
-            raise DataError(
-                f"{path}: target {name} has forecasts for {sorted(map(int, years))}. "
-                "Remedy: run `dvc repro deployment`, which makes one year."
-            )
+            years = sorted(map(int, years))
+            raise DataError(f"{path}: target {name} has forecasts for {years}. Remedy: {remedy}.")
         partition = path.parent / "partitions" / f"{name}.json"
         about = read_json(partition, f"run `dvc repro partitioning@{name}`")["target"]
         about = {key: about[key] for key in ("name", "column", "label", "unit")}
@@ -172,12 +147,10 @@ def read_forecast(data_dir: Path | str = PIPELINE_DATA) -> tuple[pd.DataFrame, l
     return forecast, targets
 
 # %% ../../nbs/site/explorer.ipynb #1924c28f
-def build_explorer(
-    data_dir: Path | str = PIPELINE_DATA, out_dir: Path | str = "build/explorer", home: str = "../index.html"
-) -> Path:
+def build_explorer(data_dir: Path | str = PIPELINE_DATA, out_dir: Path | str = "build/explorer") -> Path:
     """Write the explorer as a whole into `out_dir`, in place of one that is there; its index.html.
 
-    The same input gives the same bytes. The page's header links to `home`, relative to the page.
+    The same input gives the same bytes. The page's header links to the index.html of the folder above.
 
     Raises
     ------
@@ -185,35 +158,36 @@ def build_explorer(
         When input is missing or too old, or `out_dir` holds something else or cannot be written.
     """
     out = resolve(out_dir)
-    aside = out.with_name(f".{out.name}.part")
     if out.exists() and any(out.iterdir()) and not (out / "data" / "index.js").is_file():
         raise DataError(
             f"{out}: holds files that are not an explorer's. Remedy: name an empty or a new folder."
         )
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        for name, text in explorer_files(data_dir, home):
-            (aside / name).parent.mkdir(parents=True, exist_ok=True)
-            (aside / name).write_text(text, encoding="utf-8")
+
+    def write(folder: Path) -> None:
+        for name, text in explorer_files(data_dir):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
         shutil.rmtree(out, ignore_errors=True)
-        aside.rename(out)
-    except OSError as error:
-        remedy = f"check that {out.parent} is writable and has space"
-        raise DataError(f"{out}: cannot be written ({error.strerror}). Remedy: {remedy}.") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return out / "index.html"
+
+    return write_aside(out, write) / "index.html"
 
 # %% ../../nbs/site/explorer.ipynb #e493d1e4
-def explorer_files(data_dir: Path | str, home: str) -> Iterator[tuple[str, str]]:
+def explorer_files(data_dir: Path | str) -> Iterator[tuple[str, str]]:
     """Names and texts of all files of the explorer, one after the other."""
     (forecast, targets), values = read_forecast(data_dir), load_version("v9", data_dir)
     series, pairs = shown_series(values, targets), pair_table(values, forecast)
-    index = about_forecast(forecast, targets, series) | about_pairs(pairs, data_dir) | about_source(data_dir)
-    index |= dict(build=build_name(values, forecast), years=sorted(values["year"].unique().tolist()))
-    matrices = history(values, pairs.index, [one["key"] for one in series])
-    numbers = [listed_numbers(rounded(matrices[one["key"]], one["kind"] == "ratio")) for one in series]
-    yield "index.html", render("index.html", home=home, **index)
+    keys = [one["key"] for one in series]
+    index = about_source(forecast, data_dir) | about_pairs(pairs, data_dir)
+    index |= dict(
+        series=series,
+        targets=[dict(target, series=keys.index(target["column"])) for target in targets],
+        years=sorted(values["year"].unique().tolist()),
+        methods=sorted(forecast["method"].unique()),
+        models={model: words(model) for model in sorted(forecast["model"].unique())},
+    )
+    by_year = values.pivot(index=PAIR, columns="year").reindex(pairs.index)
+    numbers = [listed_numbers(rounded(by_year[one["key"]], one["kind"] == "ratio")) for one in series]
+    yield "index.html", render("index.html", **index)
     colors = sorted({one["color"] for one in series} | {"muted"})
     yield "colors.css", render("colors.css.j2", names=colors)
     for name in ("explorer.css", "explorer.js"):
@@ -221,17 +195,6 @@ def explorer_files(data_dir: Path | str, home: str) -> Iterator[tuple[str, str]]
     contents = contents_of(index["pairs"], pairs, numbers, forecast_tables(forecast, pairs.index))
     for name, content in itertools.chain([("index", index)], contents):
         yield f"data/{name}.js", script(name, content | {"build": index["build"]})
-
-# %% ../../nbs/site/explorer.ipynb #40c7d9cc
-def about_forecast(forecast: pd.DataFrame, targets: list[Record], series: list[Record]) -> Record:
-    """The series, the targets, each with the number of its series, and the forecast's methods and models."""
-    keys = [one["key"] for one in series]
-    return dict(
-        series=series,
-        targets=[dict(target, series=keys.index(target["column"])) for target in targets],
-        methods=sorted(forecast["method"].unique()),
-        models={model: words(model) for model in sorted(forecast["model"].unique())},
-    )
 
 # %% ../../nbs/site/explorer.ipynb #16fee435
 def about_pairs(pairs: pd.DataFrame, data_dir: Path | str) -> Record:
@@ -246,34 +209,27 @@ def about_pairs(pairs: pd.DataFrame, data_dir: Path | str) -> Record:
         start=[int(hospitals[first]), int(drgs[first])],
     )
 
-# %% ../../nbs/site/explorer.ipynb #274fa6db
-def build_name(values: pd.DataFrame, forecast: pd.DataFrame) -> str:
-    """A short hash of data and page: a new one makes browsers read anew."""
-    pages = sorted((project_root() / "docs" / "explorer").iterdir())
-    parts = [
-        content_hash(values),
-        content_hash(forecast),
-        *(page.read_text(encoding="utf-8") for page in pages),
-    ]
-    return content_hash(pd.DataFrame({"made_from": parts}))[:12]
-
 # %% ../../nbs/site/explorer.ipynb #68d24b43
-def about_source(data_dir: Path | str) -> Record:
-    """Title, synthetic and note of the source."""
-    source = load_sidecar("v9", data_dir)["source"]
-    note = read_json(resolve(data_dir) / "v0.json")["config"].get("note") or ""
-    return dict(title=source.get("title") or "", synthetic=bool(source.get("synthetic")), note=note)
+def about_source(forecast: pd.DataFrame, data_dir: Path | str) -> Record:
+    """Title, synthetic and note of the source; build, a hash of data and page, for browsers to read anew."""
+    v9, pages = load_sidecar("v9", data_dir), sorted((project_root() / "docs" / "explorer").iterdir())
+    parts = [v9["sha256"], content_hash(forecast), *(page.read_text(encoding="utf-8") for page in pages)]
+    return dict(
+        title=v9["source"].get("title") or "",
+        synthetic=bool(v9["source"].get("synthetic")),
+        note=read_json(resolve(data_dir) / "v0.json")["config"].get("note") or "",
+        build=content_hash(pd.DataFrame({"made_from": parts}))[:12],
+    )
 
 # %% ../../nbs/site/explorer.ipynb #5b532088
 def names_of(ids: pd.Index, label: str, lookup: str, data_dir: Path | str) -> dict[str, list[str]]:
     """Ids with names, and with places where the lookup table of v2 has them; "" for an unknown one."""
     path = resolve(data_dir) / "v2" / f"{lookup}.parquet"
     known = read_parquet(path) if path.is_file() else pd.DataFrame(columns=[ids.name, label])
-    known = known.drop_duplicates(ids.name).set_index(ids.name).reindex(ids).fillna("")
-    texts = {
-        name: [mixed_case(str(text)) for text in known[name]] for name in known if name in (label, "city")
-    }
-    return dict(ids=ids.tolist(), names=texts.pop(label)) | ({"places": texts["city"]} if texts else {})
+    known = known.drop_duplicates(ids.name).set_index(ids.name).reindex(ids)
+    columns = [(kind, name) for kind, name in (("names", label), ("places", "city")) if name in known]
+    texts = {kind: [mixed_case(text) for text in known[name].fillna("")] for kind, name in columns}
+    return dict(ids=ids.tolist(), **texts)
 
 # %% ../../nbs/site/explorer.ipynb #d3ff0ff5
 def contents_of(
@@ -291,7 +247,7 @@ def contents_of(
     yield "all", dict(last=last, values=newest, forecast=shown)
 
 # %% ../../nbs/site/explorer.ipynb #a34f76d5
-def script(name: str, content: Any) -> str:
+def script(name: str, content: Record) -> str:
     """Data as a script; in ASCII, so that no browser can read it in a wrong encoding."""
-    write = functools.partial(json.dumps, separators=(",", ":"), allow_nan=False)
-    return f"explorerData({write(name)},{write(content)});\n"
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return f'explorerData("{name}",{text});\n'

@@ -26,9 +26,8 @@ def read_scores(metrics: Record) -> list[Record]:
     for name, values in metrics.items():
         if isinstance(values, dict) and values.get("rmse") is not None:
             span: Record = next(iter(against.get(name, {}).values()), {})
-            score = {key: values.get(key) for key in ("rmse", "mae", "r2", "skill")}
-            score |= dict(name=name, model=name not in metrics["baselines"], loss=losses.get(name))
-            scores.append(score | dict(low=span.get("low"), high=span.get("high")))
+            about = dict(name=name, model=name not in metrics["baselines"], loss=losses.get(name))
+            scores.append(values | about | dict(low=span.get("low"), high=span.get("high")))
     return sorted(scores, key=lambda score: score["rmse"])
 
 # %% ../../nbs/site/models.ipynb #fd476ed7
@@ -74,14 +73,14 @@ def plot_skill(
 # %% ../../nbs/site/models.ipynb #d584c201
 def label_bars(ax: Any, bars: list[Record]) -> bool:
     """Write each bar's figure at its end and draw its interval; whether any has one."""
-    known = [(y, s["low"], s["high"]) for y, s in enumerate(bars) if None not in (s["low"], s["high"])]
-    for y, low, high in known:
-        ax.hlines(y, low, high, color="#333333", linewidth=1.4)
     place = dict(xytext=(5, 0), textcoords="offset points", va="center", fontsize=9, color="#333333")
-    for y, score in enumerate(bars):
-        end = max(score["skill"], score["skill"] if score["high"] is None else score["high"], 0)
-        ax.annotate(percent(score["skill"], digits=1), (end, y), **place)
-    return bool(known)
+    known = [None not in (bar["low"], bar["high"]) for bar in bars]
+    for y, (bar, spans) in enumerate(zip(bars, known)):
+        if spans:
+            ax.hlines(y, bar["low"], bar["high"], color="#333333", linewidth=1.4)
+        end = max(bar["skill"], bar["high"] if spans else 0, 0)
+        ax.annotate(percent(bar["skill"], digits=1), (end, y), **place)
+    return any(known)
 
 # %% ../../nbs/site/models.ipynb #b6e37c8c
 def targets_of(project: Project) -> list[Record]:
@@ -89,12 +88,13 @@ def targets_of(project: Project) -> list[Record]:
     targets, root = [], project.root
     for path in sorted(root.glob("results/evaluation/*/metrics.json")):
         name, metrics = path.parent.name, json_of(path)
-        scores = read_scores(metrics) if f"evaluation@{name}" in project.graph or not project.graph else []
         about = json_of(root / f"data/partitions/{name}.json").get("target")
         about = about or read_yaml(root / f"configs/target/{name}.yaml")
-        about = dict(name=name, label=about.get("label", name), unit=about.get("unit", ""))
-        targets.append(about | dict(champion=metrics.get("champion"), scores=scores))
-    return [target for target in targets if target["scores"]]
+        target = dict(name=name, label=about.get("label", name), unit=about.get("unit", ""))
+        target |= dict(champion=metrics.get("champion"), scores=read_scores(metrics))
+        if target["scores"] and (f"evaluation@{name}" in project.graph or not project.graph):
+            targets.append(target)
+    return targets
 
 # %% ../../nbs/site/models.ipynb #2939f23d
 def saved(figure: Any, file: Path) -> tuple[str, str]:

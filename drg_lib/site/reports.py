@@ -43,6 +43,7 @@ class Report:
         default_factory=dict
     )  # as composed; empty where it is of another run, or not there
     scraps: Record = field(default_factory=dict)  # what the notebook glued
+    key_figure: str = "not whole"  # the phrase that it is known by, glued by a notebook that is done
     source: Record = field(default_factory=lambda: dict(title=None, synthetic=None))  # of the data
 
     @property
@@ -54,11 +55,6 @@ class Report:
     def config_name(self) -> str:
         """The name of the config beside the notebook."""
         return self.path.split("/")[-1].removesuffix(".partial") + ".yaml"
-
-    @property
-    def key_figure(self) -> str:
-        """The phrase that the report is known by, as its notebook glued it."""
-        return self.scraps.get("key_figure", "") if self.state == "done" else self.state
 
     @property
     def title(self) -> str:
@@ -87,10 +83,13 @@ def json_of(path: Path) -> Record:
 # %% ../../nbs/site/reports.ipynb #7a0d65a8
 def scraps_of(cells: Iterable[Record]) -> Record:
     """What the cells of an executed notebook glued, by name."""
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    data = [item for output in outputs for item in output.get("data", {}).items()]
-    scraps = [s for mime, s in data if mime.startswith("application/scrapbook.scrap") and isinstance(s, dict)]
-    return {scrap["name"]: scrap.get("data") for scrap in scraps if "name" in scrap}
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    found = [
+        s for data in outputs for mime, s in data.items() if mime.startswith("application/scrapbook.scrap")
+    ]
+    return {
+        scrap["name"]: scrap.get("data") for scrap in found if isinstance(scrap, dict) and "name" in scrap
+    }
 
 # %% ../../nbs/site/reports.ipynb #14e7a4c8
 def config_beside(path: Path, started: datetime | None) -> Record:
@@ -124,6 +123,7 @@ def read_report(path: Path, runs: Path) -> Report:
         report.started = datetime.fromisoformat(about["start_time"]).astimezone(UTC)
     report.config = config_beside(path.with_name(report.config_name), report.started)
     report.scraps = scraps_of(report.cells)
+    report.key_figure = report.scraps.get("key_figure", "") if report.state == "done" else report.state
     report.source = source_of(report.config, report.parameters, report.scraps)
     return report
 
@@ -173,26 +173,23 @@ class Project:
         self.root = Path(root)
         self.reports, self.graph = find_reports(self.root / "runs"), stage_graph(self.root)
         self.by_path = {report.path: report for report in self.reports}
-        self.stage_of = {stage["report"]: name for name, stage in self.graph.items() if stage["report"]}
+        self.by_stage = {name: self.by_path.get(stage["report"]) for name, stage in self.graph.items()}
 
     def current(self, section: str = "", done: bool = False) -> list[Report]:
         """Reports of the present choices, in the order of the stages; of one section, as in `5_modeling`."""
         numbered = [r for r in self.reports if r.path[:1].isdigit() and (not done or r.state == "done")]
-        chosen = [r for r in numbered if r.path in self.stage_of or not self.graph]
+        chosen = [r for r in numbered if r in self.by_stage.values() or not self.graph]
         return [r for r in chosen if section in ("", r.path.split("/")[0])]
-
-    def report_of(self, stage: str) -> Report | None:
-        """The report of a stage; None when it was not run."""
-        return self.by_path.get(self.graph[stage]["report"] or "")
 
     def parents(self, report: Report) -> list[Report]:
         """The reports of the stages that the report's stage reads from."""
-        stage = self.graph.get(self.stage_of.get(report.path, ""), {"parents": []})
-        return [parent for name in stage["parents"] if (parent := self.report_of(name))]
+        stages = [stage for stage, r in self.by_stage.items() if r is report]
+        found = [self.by_stage[name] for stage in stages for name in self.graph[stage]["parents"]]
+        return [parent for parent in found if parent]
 
     def children(self, report: Report) -> list[Report]:
         """The reports of the stages that read from the report's stage."""
-        return [r for path in self.stage_of if (r := self.by_path.get(path)) and report in self.parents(r)]
+        return [r for r in self.by_stage.values() if r and report in self.parents(r)]
 
     @property
     def source(self) -> Record:

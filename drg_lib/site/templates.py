@@ -71,10 +71,10 @@ def markdown_table(frame: pd.DataFrame, formats: dict[str, Callable[[Any], str]]
         table[md(words(str(name)))] = [md(v if isinstance(v, str) else write(v)) for v in values]
     return Markup(pd.DataFrame(table).to_markdown(index=False, disable_numparse=True))
 
-# %% ../../nbs/site/templates.ipynb #eaf9459f
+# %% ../../nbs/site/templates.ipynb #3341d2ae
 FILTERS = (bare, color, in_unit, in_words, listed, on_dark, percent, readable, thousands, took, words)
 
-# %% ../../nbs/site/templates.ipynb #3341d2ae
+
 @functools.cache
 def environment(folder: Path) -> Environment:
     """Jinja2 over the templates in the project's `docs` folder."""
