@@ -76,7 +76,7 @@ def read_run(target: str, data_dir: Path | str, results_dir: Path | str) -> Reco
     )
 
 # %% ../../nbs/site/cards.ipynb #0c5442a2
-def model_card(target: str, data_dir: Path | str = "data", results_dir: Path | str = "results") -> str:
+def model_card(target: str, data_dir: Path | str, results_dir: Path | str) -> str:
     """The model card of one target, in Markdown of level 2; DataError when it was not evaluated."""
     run = read_run(target, data_dir, results_dir)
     metrics = run["metrics"]

@@ -26,7 +26,6 @@ from ..base.tables import content_hash, read_json, read_parquet
 from ..reporting.style import COLORS, MARKERS, words
 from .reports import Record, read_yaml
 from .templates import render
-from ..versions.chain import PIPELINE_DATA
 from ..versions.store import load_sidecar, load_version
 
 # %% ../../nbs/site/explorer.ipynb #32d6e337
@@ -123,7 +122,7 @@ def forecast_tables(forecast: pd.DataFrame, pairs: pd.Index) -> dict[str, pd.Dat
     return tables
 
 # %% ../../nbs/site/explorer.ipynb #9b5977f5
-def read_forecast(data_dir: Path | str = PIPELINE_DATA) -> tuple[pd.DataFrame, list[Record]]:
+def read_forecast(data_dir: Path | str) -> tuple[pd.DataFrame, list[Record]]:
     """The forecast, and its targets: name, column, label, unit, year (the year forecast).
 
     Raises
@@ -147,7 +146,7 @@ def read_forecast(data_dir: Path | str = PIPELINE_DATA) -> tuple[pd.DataFrame, l
     return forecast, targets
 
 # %% ../../nbs/site/explorer.ipynb #1924c28f
-def build_explorer(data_dir: Path | str = PIPELINE_DATA, out_dir: Path | str = "build/explorer") -> Path:
+def build_explorer(data_dir: Path | str, out_dir: Path | str) -> Path:
     """Write the explorer as a whole into `out_dir`, in place of one that is there; its index.html.
 
     The same input gives the same bytes. The page's header links to the index.html of the folder above.
@@ -188,8 +187,7 @@ def explorer_files(data_dir: Path | str) -> Iterator[tuple[str, str]]:
     by_year = values.pivot(index=PAIR, columns="year").reindex(pairs.index)
     numbers = [listed_numbers(rounded(by_year[one["key"]], one["kind"] == "ratio")) for one in series]
     yield "index.html", render("index.html", **index)
-    colors = sorted({one["color"] for one in series} | {"muted"})
-    yield "colors.css", render("colors.css.j2", names=colors)
+    yield "colors.css", render("colors.css.j2", **index)
     for name in ("explorer.css", "explorer.js"):
         yield name, (project_root() / "docs" / "explorer" / name).read_text(encoding="utf-8")
     contents = contents_of(index["pairs"], pairs, numbers, forecast_tables(forecast, pairs.index))
@@ -241,9 +239,9 @@ def contents_of(
         rows = slice(rows.stop, rows.stop + len(hospitals))
         shown = {target: table[rows].to_dict("list") for target, table in forecasts.items()}
         yield f"drg-{number}", dict(seen=seen[rows], values=[v[rows] for v in values], forecast=shown)
-    newest = [[years[y] for years, y in zip(series, last)] for series in values]
     parts = ["prediction", "lower_80", "upper_80", "last_value", "method"]
     shown = {target: table[parts].to_dict("list") for target, table in forecasts.items()}
+    newest = [[years[y] for years, y in zip(series, last)] for series in values]
     yield "all", dict(last=last, values=newest, forecast=shown)
 
 # %% ../../nbs/site/explorer.ipynb #a34f76d5

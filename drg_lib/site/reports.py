@@ -104,8 +104,10 @@ def source_of(config: Record, parameters: Record, scraps: Record) -> Record:
     """Title and synthetic of a run's data, from the first that knows them; None where none does."""
     given = parameters | {"title": parameters.get("source_title")}
     places = [config.get("data_sources"), given.get("source"), given, scraps]
-    values = {key: [p.get(key) for p in places if isinstance(p, dict)] for key in ("title", "synthetic")}
-    return {key: next((v for v in known if v is not None), None) for key, known in values.items()}
+    known = [place for place in places if isinstance(place, dict)]
+    return {
+        key: next((p[key] for p in known if p.get(key) is not None), None) for key in ("title", "synthetic")
+    }
 
 # %% ../../nbs/site/reports.ipynb #e834b349
 def read_report(path: Path, runs: Path) -> Report:
@@ -184,8 +186,8 @@ class Project:
     def parents(self, report: Report) -> list[Report]:
         """The reports of the stages that the report's stage reads from."""
         stages = [stage for stage, r in self.by_stage.items() if r is report]
-        found = [self.by_stage[name] for stage in stages for name in self.graph[stage]["parents"]]
-        return [parent for parent in found if parent]
+        found = (self.by_stage[name] for stage in stages for name in self.graph[stage]["parents"])
+        return list(filter(None, found))
 
     def children(self, report: Report) -> list[Report]:
         """The reports of the stages that read from the report's stage."""

@@ -35,7 +35,8 @@ def siblings(report: Report, project: Project) -> tuple[list[float], int]:
     """A figure of a report among its siblings', and its place: rows by year, by part, or by data version."""
     rows = report.scraps.get("rows_by_year", report.scraps.get("rows"))
     if isinstance(rows, dict):
-        return list(rows.values()), len(rows) - 1
+        parts = rows if "train" not in rows else ("train", "validation", "test")
+        return [rows.get(part, 0) for part in parts], len(parts) - 1
     versions = [r for r in project.reports if "version" in r.scraps and isinstance(r.scraps.get("rows"), int)]
     return ([r.scraps["rows"] for r in versions], versions.index(report)) if report in versions else ([], 0)
 
@@ -53,8 +54,7 @@ def thumbnail(report: Report, project: Project, folder: Path) -> str | None:
     """Write the picture of a report's card; its name, None when there is nothing to draw."""
     if drawn := write_picture(report, folder):
         return drawn[0]
-    values, place = siblings(report, project)
-    name = f"{report.path.replace('/', '-')}.svg"
+    (values, place), name = siblings(report, project), f"{report.path.replace('/', '-')}.svg"
     if values:
         write_page(folder / name, "bars.svg.j2", values=values, highlighted=place)
     return name if values else None
@@ -153,8 +153,9 @@ def write_api(root: Path, staged: Path) -> None:
     """Write the index of the API reference and a page a module."""
     groups = rooms(root)
     write_page(staged / "api" / "index.md", "api_index.md.j2", groups=groups)
-    for name in (name for group in groups for name in group["modules"]):
-        write_page(staged / "api" / f"{name}.md", "api_module.md.j2", name=name)
+    for group in groups:
+        for name in group["modules"]:
+            write_page(staged / "api" / f"{name}.md", "api_module.md.j2", name=name)
 
 # %% ../../nbs/site/site.ipynb #148702ae
 def stage_site(root: Path | str, staged: Path) -> list[str]:
@@ -249,9 +250,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="drg-docs", description=about)
     served = "serve it on this machine afterwards; by default when run from a terminal"
     parser.add_argument("--serve", action=argparse.BooleanOptionalAction, help=served)
-    parser.add_argument(
-        "--port", type=int, default=8000, help="the port, or a free one where it is taken (8000)"
-    )
+    port = "the port, or a free one where it is taken (8000)"
+    parser.add_argument("--port", type=int, default=8000, help=port)
     parser.add_argument("--strict", action="store_true", help="fail on any warning, as the CI workflow does")
     given = parser.parse_args(arguments)
     try:
