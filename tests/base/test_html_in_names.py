@@ -148,7 +148,7 @@ def test_any_mix_of_signs_shows_as_it_is(place):
         "__",
     ]
     rng = random.Random(1)
-    for text in (" ".join("".join(rng.choices(signs, k=6)).split()) for _ in range(500)):
+    for text in (" ".join("".join(rng.choices(signs, k=6)).split()) for _ in range(60)):
         for render in (markdown2html, MarkdownIt("gfm-like", {"linkify": False}).render):
             page = BeautifulSoup(render(place.format(md(text or "x"))), "html.parser")
             expected = "a {}" if place.startswith("|") else place.replace("**", "")
