@@ -14,7 +14,7 @@ import pandas as pd
 
 from .base.files import resolve
 from .base.tables import read_parquet
-from .site.reports import find_reports, head_of
+from .site.reports import find_reports
 from .versions.chain import is_version, ordered
 
 # %% ../nbs/7_documentation.ipynb #c53c88c8
@@ -65,7 +65,7 @@ def report_table(runs_dir: Path | str, targets: Sequence[str] = ()) -> pd.DataFr
     reports = [r for r in reports if not targets or r.scraps.get("target", targets[0]) in targets]
     columns = dict(
         report=[f"{r.path}.ipynb" for r in reports],
-        title=[head_of(r.cells)[0] for r in reports],
+        title=[r.heading for r in reports],
         cells=[len(r.cells) for r in reports],
         seconds=[r.seconds for r in reports],
         state=[r.state for r in reports],

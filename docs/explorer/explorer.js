@@ -563,7 +563,11 @@
       return shard.hospitals.map((h, r) => { const last = 31 - Math.clz32(shard.seen[r]); return row(h, state.drg, last, (s) => shard.values[s][r][last], f, r); });
     }
     const f = target && all.forecast[target.name], made = [];
-    all.hospitals.forEach((h, r) => { if (state.scope === "all" || h === state.hospital) made.push(row(h, all.drgs[r], all.last[r], (s) => all.values[s][r], f, r)); });
+    let pairs = 0;
+    index.pairs.forEach((hospitals, d) => hospitals.forEach((h) => {
+      const r = pairs++;
+      if (state.scope === "all" || h === state.hospital) made.push(row(h, d, all.last[r], (s) => all.values[s][r], f, r));
+    }));
     return made;
   }
   function tableColumns() {
@@ -669,7 +673,7 @@
     try {
       const [next, everything] = await Promise.all([load(`drg-${state.drg}`), state.scope === "drg" ? null : load("all")]);
       if (mine !== turn) return;
-      shard = next;
+      shard = { ...next, hospitals: index.pairs[state.drg] };
       all = everything || all;
     } catch (error) {
       if (mine !== turn) return;

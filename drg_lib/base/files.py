@@ -7,6 +7,7 @@ __all__ = ['is_root', 'project_root', 'resolve', 'write_aside', 'in_git', 'code_
 
 # %% ../../nbs/base/files.ipynb #5c4ead3e
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +52,7 @@ def resolve(path: Path | str) -> Path:
 
 # %% ../../nbs/base/files.ipynb #e0b8b609
 def write_aside(path: Path | str, write: Callable[[Path], Any]) -> Path:
-    """Call `write(temporary)`, which fills that file, and rename it to `path`.
+    """Call `write(temporary)`, which fills that file or makes that folder, and rename it to `path`.
 
     Nothing is left behind when it fails.
 
@@ -78,8 +79,9 @@ def write_aside(path: Path | str, write: Callable[[Path], Any]) -> Path:
             f"Remedy: check that {path.parent} exists, is writable and has space."
         ) from error
     finally:
-        if os.path.lexists(aside):
-            aside.unlink()
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        aside.unlink(missing_ok=True)
     return path
 
 # %% ../../nbs/base/files.ipynb #76c8525c

@@ -26,7 +26,7 @@ class WarmProvisioner(LocalProvisioner):
         """Fork the kernel whose command is `cmd`; start it anew where no interpreter waits."""
         try:
             env = options["env"] | {"JPY_PARENT_PID": str(os.getpid())}
-            self.process = WarmProcess(cmd[1:], env, options.get("cwd"))
+            self.process = WarmProcess(cmd[1:], env, options.get("cwd") or "")
         except (KeyError, OSError):
             return await super().launch_kernel(cmd, **options)
         self.pid = self.pgid = self.process.pid

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BOUNDS', 'PAIR', 'NUMBERS', 'wording', 'shown_series', 'rounded', 'listed_numbers', 'mixed_case', 'pair_table',
-           'history', 'forecast_columns', 'read_forecast', 'first_pair', 'build_explorer', 'explorer_files',
-           'read_panel', 'about_forecast', 'build_name', 'about_source', 'names_of', 'drg_contents', 'latest', 'script']
+           'forecast_tables', 'read_forecast', 'build_explorer', 'explorer_files', 'about_pairs', 'about_source',
+           'names_of', 'contents_of', 'script']
 
 # %% ../../nbs/site/explorer.ipynb #42d2274b
 import functools
@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..base.files import project_root, resolve
-from ..base.names import KEYS, DataError
+from ..base.files import project_root, resolve, write_aside
+from ..base.names import DataError
 from ..base.tables import content_hash, read_json, read_parquet
 from ..reporting.style import COLORS, MARKERS, words
-from .reports import Record
+from .reports import Record, read_yaml
 from .templates import render
-from ..versions.chain import PIPELINE_DATA, observed_version
+from ..versions.chain import observed_version
 from ..versions.store import load_sidecar, load_version
 
 # %% ../../nbs/site/explorer.ipynb #32d6e337
@@ -36,10 +36,8 @@ PAIR, NUMBERS = ["apr_drg_code", "facility_id"], ["prediction", *BOUNDS, "last_v
 # %% ../../nbs/site/explorer.ipynb #074dd507
 @functools.cache
 def wording(name: str) -> list[Any]:
-    """A list of docs/explorer/wording.yaml, such as the `series` or the `abbreviations` in names."""
-    import yaml  # only where the site is built
-
-    return yaml.safe_load((project_root() / "docs/explorer/wording.yaml").read_text(encoding="utf-8"))[name]
+    """A list of docs/explorer/wording.yaml, such as the `series` of v9 or the `abbreviations` in names."""
+    return read_yaml(project_root() / "docs/explorer/wording.yaml")[name]
 
 # %% ../../nbs/site/explorer.ipynb #699c39a9
 def shown_series(columns: Iterable[str], targets: list[Record]) -> list[Record]:
@@ -51,18 +49,15 @@ def shown_series(columns: Iterable[str], targets: list[Record]) -> list[Record]:
         key (observed column), label, short, unit, kind (money, ratio or count), group (amount, markup,
         discharges or target), statistic (mean, median or None), color (a name of `COLORS`), marker.
     """
-    series, present = [], set(columns)
-    known = {one["key"]: dict(one, statistic=one.get("statistic")) for one in wording("series")}
+    series, known = [], {one["key"]: one for one in wording("series")}
     for target in targets:
-        label, unit = target["label"], target["unit"]
+        key, label, unit = (target[name] for name in ("column", "label", "unit"))
         kind = "money" if unit.startswith("USD") else "count"
-        about = dict(
-            label=label, short=label.split(" (")[0], unit=unit, kind=kind, group="target", statistic=None
-        )
-        known.setdefault(target["column"], dict(about, key=target["column"]))
-    for key in (key for key in known if key in present):
+        about = dict(key=key, label=label, short=label.split(" (")[0], unit=unit, kind=kind, group="target")
+        known.setdefault(key, about)
+    for key in filter(set(columns).__contains__, known):
         tone = max((name for name in COLORS if key.endswith(name)), key=len, default="discharges")
-        series.append(dict(known[key], color=tone, marker=MARKERS.get(tone, "o")))
+        series.append({"statistic": None, **known[key], "color": tone, "marker": MARKERS.get(tone, "o")})
     return series
 
 # %% ../../nbs/site/explorer.ipynb #6bd77081
@@ -86,7 +81,6 @@ def listed_numbers(values: Any) -> list:
 # %% ../../nbs/site/explorer.ipynb #e8230627
 def mixed_case(name: str) -> str:
     """A name in capitals as one would write it; unchanged when it has a lower-case letter."""
-    name = " ".join(name.split())
 
     def word(match: re.Match[str]) -> str:
         text = match[0]
@@ -95,47 +89,41 @@ def mixed_case(name: str) -> str:
             return text
         return text.lower() if match.start() and text.lower() in wording("small_words") else text.capitalize()
 
+    name = " ".join(name.split())
     return re.sub(r"[A-Z]+(?:'[A-Z]+)?", word, name) if name == name.upper() else name
 
 # %% ../../nbs/site/explorer.ipynb #65126c03
 def pair_table(values: pd.DataFrame, forecast: pd.DataFrame) -> pd.DataFrame:
-    """Every pair of the history or the forecast: apr_drg_code and facility_id, sorted, no pair twice."""
-    return pd.concat([values[PAIR], forecast[PAIR]]).drop_duplicates().sort_values(PAIR, ignore_index=True)
+    """Every pair of the history or the forecast, sorted, by apr_drg_code and facility_id.
 
-# %% ../../nbs/site/explorer.ipynb #0b7645a2
-def history(
-    values: pd.DataFrame, pairs: pd.DataFrame, years: list[int], columns: list[str]
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Each observed column as a matrix of pairs by years, NaN where unknown; and where a pair is there.
-
-    Raises
-    ------
-    DataError
-        When a key stands twice.
+    Returns
+    -------
+    DataFrame
+        forecasts, years (how many), discharges (most in a year), last (number of the last year, else -1),
+        seen (bit y: the source has year y).
     """
-    if values.duplicated(KEYS).any():
-        twice = values.loc[values.duplicated(KEYS), KEYS].iloc[0].to_dict()
-        raise DataError(f"{observed_version()} holds {twice} twice. Remedy: run `dvc repro` from v6 on.")
-    wide = values[[*KEYS, *columns]].assign(seen=1.0).pivot(index=PAIR, columns="year")
-    wide = wide.reindex(pd.MultiIndex.from_frame(pairs))
-    matrices = {name: wide[name].reindex(columns=years).to_numpy("float64") for name in [*columns, "seen"]}
-    return matrices, matrices.pop("seen") == 1
+    number = values["year"].rank(method="dense").astype("int64") - 1
+    history = values.assign(last=number, seen=2**number).groupby(PAIR)
+    pairs = pd.DataFrame(dict(years=history.size(), last=history["last"].max(), seen=history["seen"].sum()))
+    pairs["discharges"] = history["sum_discharges"].max() if "sum_discharges" in values else 0
+    pairs = pairs.join(forecast.groupby(PAIR)["prediction"].count().rename("forecasts"), how="outer")
+    return pairs.fillna({"last": -1}).fillna(0).sort_index().astype("int64")
 
 # %% ../../nbs/site/explorer.ipynb #e4d41dc8
-def forecast_columns(forecast: pd.DataFrame, pairs: pd.DataFrame, target: str) -> dict[str, np.ndarray]:
-    """One target's forecast as arrays on the rows of `pairs`, NaN where there is none.
+def forecast_tables(forecast: pd.DataFrame, pairs: pd.Index) -> dict[str, pd.DataFrame]:
+    """Each target's forecast as a table on `pairs`, of numbers for JSON, None where there is none.
 
     Methods and models are the number of each among the sorted ones of the forecast.
     """
-    rows = forecast[forecast["target"] == target].set_index(PAIR).reindex(pd.MultiIndex.from_frame(pairs))
-    columns = {name: rows[name].astype("Float64").to_numpy("float64", na_value=np.nan) for name in NUMBERS}
-    for name in ("method", "model"):
-        number = {text: place for place, text in enumerate(sorted(forecast[name].unique()))}
-        columns[name] = rows[name].map(number).to_numpy("float64")
-    return columns
+    numbers = {name: pd.factorize(forecast[name], sort=True)[0] for name in ("method", "model")}
+    columns, tables = [*NUMBERS, *numbers], {}
+    for target, rows in forecast.assign(**numbers).set_index(PAIR).groupby("target"):
+        table = rows[columns].astype("float64").reindex(pairs)
+        tables[target] = pd.DataFrame(listed_numbers(rounded(table)), pairs, columns, dtype=object)
+    return tables
 
 # %% ../../nbs/site/explorer.ipynb #9b5977f5
-def read_forecast(data_dir: Path | str = PIPELINE_DATA) -> tuple[pd.DataFrame, list[Record]]:
+def read_forecast(data_dir: Path | str) -> tuple[pd.DataFrame, list[Record]]:
     """The forecast, and its targets: name, column, label, unit, year (the year forecast).
 
     Raises
@@ -143,40 +131,26 @@ def read_forecast(data_dir: Path | str = PIPELINE_DATA) -> tuple[pd.DataFrame, l
     DataError
         When the forecast is missing, was made without intervals, or has two years for one target.
     """
-    path = resolve(data_dir) / "forecast.parquet"
-    forecast = read_parquet(path, remedy="run `dvc repro deployment`, which makes it")
+    path, remedy, targets = resolve(data_dir) / "forecast.parquet", "run `dvc repro deployment`", []
+    forecast = read_parquet(path, remedy=remedy)
     needed = ["facility_id", "apr_drg_code", "year", "target", *NUMBERS, "method", "model"]
     if lacking := [name for name in needed if name not in forecast]:
-        raise DataError(
-            f"{path}: lacks {', '.join(lacking)}; an older version made it. "
-            "Remedy: run `dvc repro deployment`."
-        )
-    targets = []
+        raise DataError(f"{path}: lacks {', '.join(lacking)}; an older version made it. Remedy: {remedy}.")
     for name, years in forecast.groupby("target")["year"].unique().items():
         if len(years) > 1:
-            raise DataError(
-                f"{path}: target {name} has forecasts for {sorted(map(int, years))}. "
-                "Remedy: run `dvc repro deployment`, which makes one year."
-            )
+            years = sorted(map(int, years))
+            raise DataError(f"{path}: target {name} has forecasts for {years}. Remedy: {remedy}.")
         partition = path.parent / "partitions" / f"{name}.json"
         about = read_json(partition, f"run `dvc repro partitioning@{name}`")["target"]
         about = {key: about[key] for key in ("name", "column", "label", "unit")}
         targets.append(dict(about, year=int(years[0])))
     return forecast, targets
 
-# %% ../../nbs/site/explorer.ipynb #22dae28d
-def first_pair(seen: np.ndarray, discharges: np.ndarray | None, forecasts: np.ndarray) -> int:
-    """The number of the pair with the most forecasts, then years, then discharges in a year."""
-    busiest = np.nan_to_num(discharges).max(axis=1) if discharges is not None else np.zeros(len(seen))
-    return int(np.lexsort((-busiest, -seen.sum(axis=1), -forecasts))[0])
-
 # %% ../../nbs/site/explorer.ipynb #1924c28f
-def build_explorer(
-    data_dir: Path | str = PIPELINE_DATA, out_dir: Path | str = "build/explorer", home: str = "../index.html"
-) -> Path:
+def build_explorer(data_dir: Path | str, out_dir: Path | str) -> Path:
     """Write the explorer as a whole into `out_dir`, in place of one that is there; its index.html.
 
-    The same input gives the same bytes. The page's header links to `home`, relative to the page.
+    The same input gives the same bytes. The page's header links to the index.html of the folder above.
 
     Raises
     ------
@@ -184,154 +158,102 @@ def build_explorer(
         When input is missing or too old, or `out_dir` holds something else or cannot be written.
     """
     out = resolve(out_dir)
-    aside = out.with_name(f".{out.name}.part")
     if out.exists() and any(out.iterdir()) and not (out / "data" / "index.js").is_file():
         raise DataError(
             f"{out}: holds files that are not an explorer's. Remedy: name an empty or a new folder."
         )
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        for name, text in explorer_files(data_dir, home):
-            (aside / name).parent.mkdir(parents=True, exist_ok=True)
-            (aside / name).write_text(text, encoding="utf-8")
+
+    def write(folder: Path) -> None:
+        for name, text in explorer_files(data_dir):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
         shutil.rmtree(out, ignore_errors=True)
-        aside.rename(out)
-    except OSError as error:
-        remedy = f"check that {out.parent} is writable and has space"
-        raise DataError(f"{out}: cannot be written ({error.strerror}). Remedy: {remedy}.") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return out / "index.html"
+
+    return write_aside(out, write) / "index.html"
 
 # %% ../../nbs/site/explorer.ipynb #e493d1e4
-def explorer_files(data_dir: Path | str, home: str) -> Iterator[tuple[str, str]]:
+def explorer_files(data_dir: Path | str) -> Iterator[tuple[str, str]]:
     """Names and texts of all files of the explorer, one after the other."""
-    panel = read_panel(data_dir)
-    index = panel["index"]
-    yield "index.html", render("index.html", home=home, **index)
-    for name in ("explorer.css", "explorer.js"):
-        yield name, (project_root() / "docs" / "explorer" / name).read_text(encoding="utf-8")
-    yield (
-        "colors.css",
-        render("colors.css.j2", names=sorted({one["color"] for one in index["series"]} | {"muted"})),
-    )
-    yield "data/index.js", script("index", index)
-    for number, content in enumerate(drg_contents(panel)):
-        yield f"data/drg-{number}.js", script(f"drg-{number}", content)
-    yield "data/all.js", script("all", latest(panel))
-
-# %% ../../nbs/site/explorer.ipynb #64eb1e0f
-def read_panel(data_dir: Path | str) -> Record:
-    """History and forecast as arrays, by pair and by series, and the index of what there is."""
     (forecast, targets), values = read_forecast(data_dir), load_version(observed_version(), data_dir)
     series, pairs = shown_series(values, targets), pair_table(values, forecast)
-    years = sorted(int(year) for year in values["year"].unique())
-    matrices, seen = history(values, pairs, years, [one["key"] for one in series])
-    forecasts = {target["name"]: forecast_columns(forecast, pairs, target["name"]) for target in targets}
-    known = sum(np.isfinite(columns["prediction"]).astype(int) for columns in forecasts.values())
-    hospital_ids, hospitals = np.unique(pairs["facility_id"].to_numpy("str"), return_inverse=True)
-    drg_codes, starts = np.unique(pairs["apr_drg_code"].to_numpy("str"), return_index=True)
-    panel: Record = dict(hospitals=hospitals, ends=[*starts.tolist(), len(pairs)], seen=seen)
-    panel["matrices"] = {one["key"]: rounded(matrices[one["key"]], one["kind"] == "ratio") for one in series}
-    panel["forecast"] = {
-        target: {name: listed_numbers(rounded(column)) for name, column in columns.items()}
-        for target, columns in forecasts.items()
-    }
-    panel["index"] = about_source(data_dir) | about_forecast(forecast, targets, list(matrices))
-    panel["index"] |= dict(
-        build=build_name(values, forecast),
-        years=years,
+    keys = [one["key"] for one in series]
+    index = about_source(forecast, data_dir) | about_pairs(pairs, data_dir)
+    index |= dict(
         series=series,
-        hospitals=names_of(hospital_ids, "facility_id", "facility_name", "facilities", data_dir),
-        drgs=names_of(drg_codes, "apr_drg_code", "apr_drg_description", "drgs", data_dir),
-        pairs=[hospitals[a:b].tolist() for a, b in itertools.pairwise(panel["ends"])],
-    )
-    first = first_pair(seen, panel["matrices"].get("sum_discharges"), known)
-    panel["index"]["start"] = [int(hospitals[first]), int(np.searchsorted(starts, first, side="right") - 1)]
-    return panel
-
-# %% ../../nbs/site/explorer.ipynb #40c7d9cc
-def about_forecast(forecast: pd.DataFrame, targets: list[Record], keys: list[str]) -> Record:
-    """The targets, each with the number of its series, and the methods and models of the forecast."""
-    return dict(
         targets=[dict(target, series=keys.index(target["column"])) for target in targets],
+        years=sorted(values["year"].unique().tolist()),
         methods=sorted(forecast["method"].unique()),
         models={model: words(model) for model in sorted(forecast["model"].unique())},
     )
+    by_year = values.pivot(index=PAIR, columns="year").reindex(pairs.index)
+    numbers = [listed_numbers(rounded(by_year[one["key"]], one["kind"] == "ratio")) for one in series]
+    yield "index.html", render("index.html", **index)
+    yield "colors.css", render("colors.css.j2", **index)
+    for name in ("explorer.css", "explorer.js"):
+        yield name, (project_root() / "docs" / "explorer" / name).read_text(encoding="utf-8")
+    contents = contents_of(index["pairs"], pairs, numbers, forecast_tables(forecast, pairs.index))
+    for name, content in itertools.chain([("index", index)], contents):
+        yield f"data/{name}.js", script(name, content | {"build": index["build"]})
 
-# %% ../../nbs/site/explorer.ipynb #274fa6db
-def build_name(values: pd.DataFrame, forecast: pd.DataFrame) -> str:
-    """A short hash of data and page: a new one makes browsers read anew."""
-    pages = sorted((project_root() / "docs" / "explorer").iterdir())
+# %% ../../nbs/site/explorer.ipynb #16fee435
+def about_pairs(pairs: pd.DataFrame, data_dir: Path | str) -> Record:
+    """Hospitals and DRGs, the numbers of the hospitals of each DRG, and of the pair where a reader starts."""
+    index = pd.MultiIndex.from_frame(pairs.index.to_frame())  # its levels are sorted and hold nothing else
+    (drg_ids, hospital_ids), (drgs, hospitals) = index.levels, index.codes
+    first = np.lexsort([-pairs[name] for name in ("discharges", "years", "forecasts")])[0]
+    return dict(
+        hospitals=names_of(hospital_ids, "facility_name", "facilities", data_dir),
+        drgs=names_of(drg_ids, "apr_drg_description", "drgs", data_dir),
+        pairs=[hospitals[drgs == drg].tolist() for drg in range(len(drg_ids))],
+        start=[int(hospitals[first]), int(drgs[first])],
+    )
+
+# %% ../../nbs/site/explorer.ipynb #68d24b43
+def about_source(forecast: pd.DataFrame, data_dir: Path | str) -> Record:
+    """Title, synthetic and note of the source; build, a hash of data and page, for browsers to read anew."""
+    observed, pages = (
+        load_sidecar(observed_version(), data_dir),
+        sorted((project_root() / "docs" / "explorer").iterdir()),
+    )
     parts = [
-        content_hash(values),
+        observed["sha256"],
         content_hash(forecast),
         *(page.read_text(encoding="utf-8") for page in pages),
     ]
-    return content_hash(pd.DataFrame({"made_from": parts}))[:12]
-
-# %% ../../nbs/site/explorer.ipynb #68d24b43
-def about_source(data_dir: Path | str) -> Record:
-    """Title, synthetic and note of the source."""
-    source, config = (
-        load_sidecar(observed_version(), data_dir)["source"],
-        read_json(resolve(data_dir) / "v0.json")["config"],
+    return dict(
+        title=observed["source"].get("title") or "",
+        synthetic=bool(observed["source"].get("synthetic")),
+        note=read_json(resolve(data_dir) / "v0.json")["config"].get("note") or "",
+        build=content_hash(pd.DataFrame({"made_from": parts}))[:12],
     )
-    title, synthetic = source.get("title") or "", bool(source.get("synthetic"))
-    return dict(title=title, synthetic=synthetic, note=config.get("note") or "")
 
 # %% ../../nbs/site/explorer.ipynb #5b532088
-def names_of(
-    ids: np.ndarray, key: str, label: str, lookup: str, data_dir: Path | str
-) -> dict[str, list[str]]:
+def names_of(ids: pd.Index, label: str, lookup: str, data_dir: Path | str) -> dict[str, list[str]]:
     """Ids with names, and with places where the lookup table of v2 has them; "" for an unknown one."""
     path = resolve(data_dir) / "v2" / f"{lookup}.parquet"
-    known = read_parquet(path).drop_duplicates(key).set_index(key) if path.is_file() else pd.DataFrame()
-    table = known.reindex(ids).reindex(columns=[label, *known.columns.intersection(["city"])])
-    texts = {
-        name: [mixed_case(str(text)) if pd.notna(text) else "" for text in table[name]] for name in table
-    }
-    return dict(ids=ids.tolist(), names=texts[label]) | ({"places": texts["city"]} if "city" in texts else {})
+    known = read_parquet(path) if path.is_file() else pd.DataFrame(columns=[ids.name, label])
+    known = known.drop_duplicates(ids.name).set_index(ids.name).reindex(ids)
+    columns = [(kind, name) for kind, name in (("names", label), ("places", "city")) if name in known]
+    texts = {kind: [mixed_case(text) for text in known[name].fillna("")] for kind, name in columns}
+    return dict(ids=ids.tolist(), **texts)
 
 # %% ../../nbs/site/explorer.ipynb #d3ff0ff5
-def drg_contents(panel: Record) -> Iterator[Record]:
-    """Each DRG's file: its hospitals with all their years and forecasts."""
-    values = [listed_numbers(matrix) for matrix in panel["matrices"].values()]
-    in_years = (
-        panel["seen"] @ 2 ** np.arange(panel["seen"].shape[1])
-    ).tolist()  # bit y: the source has year y
-    for a, b in itertools.pairwise(panel["ends"]):
-        yield dict(
-            build=panel["index"]["build"],
-            hospitals=panel["hospitals"][a:b].tolist(),
-            seen=in_years[a:b],
-            values=[column[a:b] for column in values],
-            forecast={
-                target: {name: column[a:b] for name, column in columns.items()}
-                for target, columns in panel["forecast"].items()
-            },
-        )
-
-# %% ../../nbs/site/explorer.ipynb #ce8d6d13
-def latest(panel: Record) -> Record:
-    """Each pair's last year and its forecast, for the table of all pairs."""
-    seen, parts = panel["seen"], ("prediction", "lower_80", "upper_80", "last_value", "method")
-    last = np.where(seen.any(axis=1), seen.shape[1] - 1 - seen[:, ::-1].argmax(axis=1), -1)
-    newest = [np.where(last >= 0, m[np.arange(len(seen)), last], np.nan) for m in panel["matrices"].values()]
-    return dict(
-        build=panel["index"]["build"],
-        hospitals=panel["hospitals"].tolist(),
-        drgs=np.repeat(np.arange(len(panel["ends"]) - 1), np.diff(panel["ends"])).tolist(),
-        last=last.tolist(),
-        values=[listed_numbers(column) for column in newest],
-        forecast={
-            target: {name: columns[name] for name in parts} for target, columns in panel["forecast"].items()
-        },
-    )
+def contents_of(
+    drgs: list[list[int]], pairs: pd.DataFrame, values: list[list], forecasts: dict[str, pd.DataFrame]
+) -> Iterator[tuple[str, Record]]:
+    """Name and content of the data files: of each DRG all years and forecasts, of all pairs the last year."""
+    seen, last, rows = pairs["seen"].tolist(), pairs["last"].tolist(), slice(0)
+    for number, hospitals in enumerate(drgs):
+        rows = slice(rows.stop, rows.stop + len(hospitals))
+        shown = {target: table[rows].to_dict("list") for target, table in forecasts.items()}
+        yield f"drg-{number}", dict(seen=seen[rows], values=[v[rows] for v in values], forecast=shown)
+    parts = ["prediction", "lower_80", "upper_80", "last_value", "method"]
+    shown = {target: table[parts].to_dict("list") for target, table in forecasts.items()}
+    newest = [[years[y] for years, y in zip(series, last)] for series in values]
+    yield "all", dict(last=last, values=newest, forecast=shown)
 
 # %% ../../nbs/site/explorer.ipynb #a34f76d5
-def script(name: str, content: Any) -> str:
+def script(name: str, content: Record) -> str:
     """Data as a script; in ASCII, so that no browser can read it in a wrong encoding."""
-    return (
-        f"explorerData({json.dumps(name)},{json.dumps(content, separators=(',', ':'), allow_nan=False)});\n"
-    )
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return f'explorerData("{name}",{text});\n'

@@ -4,6 +4,7 @@ In the executed reports as a browser renders them, and in every table with a sty
 """
 
 import json
+import random
 import re
 
 import pandas as pd
@@ -126,6 +127,44 @@ def test_markdown_shows_text_as_it_is():
     for name in NAMES:
         html = markdown2html(f"Largest: {md(name)}.")
         assert not re.search(r"<(script|img|b|svg|a)\b", html), html
+
+
+@pytest.mark.parametrize(
+    "place", ["Largest: {}.", "| a |\n|---|\n| {} |", "**{}** is largest", "{} is largest"]
+)
+def test_any_mix_of_signs_shows_as_it_is(place):
+    from bs4 import BeautifulSoup
+    from markdown_it import MarkdownIt
+    from nbconvert.filters import markdown2html
+
+    signs = [
+        *"""&<>"'\\`*_{}[]()#+!|~$^:@=/ab1 """,
+        "&lt;",
+        "<b>",
+        ":smile:",
+        "\\(",
+        "{doc}`x`",
+        "$$",
+        "**",
+        "__",
+    ]
+    rng = random.Random(1)
+    for text in (" ".join("".join(rng.choices(signs, k=6)).split()) for _ in range(60)):
+        for render in (markdown2html, MarkdownIt("gfm-like", {"linkify": False}).render):
+            page = BeautifulSoup(render(place.format(md(text or "x"))), "html.parser")
+            expected = "a {}" if place.startswith("|") else place.replace("**", "")
+            assert " ".join(page.get_text().split()) == expected.format(text or "x"), (text, render)
+            assert not page.find(["a", "b", "code", "em", "img", "ul", "h1", "blockquote"]), (text, render)
+
+
+def test_names_that_markdown_would_not_obey_stay_readable_in_the_file():
+    for name in (
+        "ST LUKE'S (N.Y.)",
+        "Beacon & Sons",
+        "w_mean_cost + lag_w_mean_cost",
+        "MV >96 HOURS: 5 %, 10:30",
+    ):
+        assert md(name) == name
 
 
 def test_csv_is_safe_to_open(tmp_path):

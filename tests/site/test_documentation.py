@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
+from sidecars import toy_sidecars
 
 from drg_lib.base.tables import write_json, write_parquet
 from drg_lib.documentation import evaluated, read_findings, report_table
@@ -18,32 +19,9 @@ from drg_lib.versions.lineage import lineage
 from drg_lib.versions.verify import read_sidecars
 
 
-def sidecar(version, parent, rows, aside=0, joined=None, columns=("year",)):
-    n = int(version[1:])
-    return dict(
-        version=version,
-        parent=parent and parent["version"],
-        parent_rows=parent and parent["rows"],
-        parent_sha256=parent and parent["sha256"],
-        rows=rows,
-        rows_set_aside=aside,
-        rows_joined=joined,
-        set_aside={"rare DRG": aside} if aside else {},
-        bytes=1_000_000,
-        sha256=f"{n:064x}",
-        columns={c: {} for c in columns},
-        config=dict(step=f"step_{n}")
-        if parent
-        else dict(title="Toy source", synthetic=True, note="no severities"),
-    )
-
-
 @pytest.fixture
 def sidecars():
-    v0 = sidecar("v0", None, 1000, columns=("Year",))
-    v1 = sidecar("v1", v0, 1000)
-    v5 = sidecar("v5", v1, 900, 100)
-    return dict(v0=v0, v1=v1, v5=v5, v6=sidecar("v6", v5, 300, joined=900, columns=("year", "w_mean_cost")))
+    return toy_sidecars()
 
 
 def test_findings_of_all_versions_are_read_in_order(tmp_path):
@@ -151,6 +129,7 @@ def test_the_data_card_says_where_the_data_come_from(sidecars):
     )
     assert "Synthetic" not in data_card({**source, "synthetic": False}, inspected(), table)
     assert card == html.unescape(data_card(source, inspected(), table))
+    assert "&#" not in data_card(source, inspected(), table) and r"| mean cost | \$2 |" in card
 
 
 def test_what_the_inspection_wrote_is_read_back(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import environment, run
+from sidecars import sidecar, toy_sidecars
 
 from drg_lib.base.names import DataError
 from drg_lib.base.tables import content_hash, profile_columns, read_parquet, write_json, write_parquet
@@ -21,32 +22,9 @@ from drg_lib.versions.store import digest_of, load_version, save_version
 from drg_lib.versions.verify import read_sidecars, verify_versions
 
 
-def sidecar(version, parent, rows, aside=0, joined=None, columns=("year",)):
-    n = sum(map(ord, version))
-    return dict(
-        version=version,
-        parent=parent and parent["version"],
-        parent_rows=parent and parent["rows"],
-        parent_sha256=parent and parent["sha256"],
-        rows=rows,
-        rows_set_aside=aside,
-        rows_joined=joined,
-        set_aside={"rare DRG": aside} if aside else {},
-        bytes=1_000_000,
-        sha256=f"{n:064x}",
-        columns={c: {} for c in columns},
-        config=dict(step=f"step_{n}", parameters=dict(most=5))
-        if parent
-        else dict(name="toy", title="Toy source", synthetic=True),
-    )
-
-
 @pytest.fixture
 def sidecars():
-    v0 = sidecar("v0", None, 1000, columns=("Year",))
-    v1 = sidecar("v1", v0, 1000)
-    v5 = sidecar("v5", v1, 900, 100)
-    return dict(v0=v0, v1=v1, v5=v5, v6=sidecar("v6", v5, 300, joined=900, columns=("year", "w_mean_cost")))
+    return toy_sidecars()
 
 
 def test_rows_in_are_rows_out_plus_set_aside_plus_joined(sidecars):
