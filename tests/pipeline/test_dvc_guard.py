@@ -163,4 +163,6 @@ def test_modules_that_are_named_at_run_time_are_known():
         for path in (ROOT / "drg_lib").rglob("*.py")
         if "import_module(" in path.read_text(encoding="utf-8")
     }
-    assert named <= {"drg_lib/versions/chain.py", "drg_lib/forecasting/forecaster.py"}
+    # The warm interpreter names libraries, none of the project's modules.
+    known = {"drg_lib/versions/chain.py", "drg_lib/forecasting/forecaster.py", "drg_lib/pipeline/warm.py"}
+    assert named <= known
