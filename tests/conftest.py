@@ -4,8 +4,10 @@ import atexit
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from drg_lib.pipeline.warm import warm_interpreter
+from drg_lib.pipeline.warm import ADDRESS, WarmProcess, warm_interpreter
 
 # Threads that wait for one another sleep: beside a second test process they would spin for nothing.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -62,7 +64,9 @@ def warm() -> None:
     """One warm interpreter for each test process: stages and kernels of all projects are forked from it."""
     stack = ExitStack()
     atexit.register(stack.close)
-    os.environ.update(stack.enter_context(warm_interpreter()))
+    os.environ.update(
+        stack.enter_context(warm_interpreter("dvc.parser", "dvc.repo.reproduce", "dvc.repo.status"))
+    )
     os.environ["JUPYTER_DEFAULT_PROVISIONER_NAME"] = "drg-warm"
 
 
@@ -83,6 +87,32 @@ def environment(project: Path) -> dict[str, str]:
     }
 
 
+def forked(
+    command: list[str],
+    *,
+    cwd: Path,
+    env: dict[str, str],
+    timeout: float,
+    **_captured_as_text: bool,
+) -> subprocess.CompletedProcess[str]:
+    """`subprocess.run` of DVC, forked from the warm interpreter: its imports take longer than its work."""
+    if ADDRESS not in os.environ:
+        return subprocess.run(command, cwd=cwd, env=env, timeout=timeout, capture_output=True, text=True)
+    code = "import sys; from dvc.cli import main; sys.exit(main())"
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err, open(os.devnull) as none:
+        files = [none.fileno(), out.fileno(), err.fileno()]
+        process = WarmProcess(["-c", code, *command[1:]], env, str(cwd), files)
+        try:
+            status = process.wait(timeout)
+        finally:
+            process.send_signal(signal.SIGKILL)
+        printed = []
+        for file in (out, err):
+            file.seek(0)
+            printed.append(file.read())
+    return subprocess.CompletedProcess(command, status, *printed)
+
+
 def run(
     project: Path,
     *command: object,
@@ -91,7 +121,8 @@ def run(
     env: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a copy of the project; a failure shows its output."""
-    done = subprocess.run(
+    start = forked if command[0] == "dvc" else subprocess.run
+    done = start(
         [str(c) for c in command],
         cwd=project,
         env=environment(project) | (env or {}),

@@ -26,6 +26,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 # %% ../../nbs/pipeline/warm.ipynb #0c6742aa
@@ -158,7 +159,8 @@ def run_python(argv: list[str]) -> None:
     if kind == "-m":
         runpy.run_module(what, run_name="__main__", alter_sys=True)
     else:
-        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+        main = sys.modules["__main__"] = ModuleType("__main__")
+        exec(compile(what, "<string>", "exec"), main.__dict__)
 
 # %% ../../nbs/pipeline/warm.ipynb #1afc12cb
 def exit_status(error: SystemExit) -> int:
@@ -229,13 +231,13 @@ class Forked:
 class Interpreter:
     """One Python with its imports done that forks a process for each request, until its own input ends."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, first: Iterable[str] = ()) -> None:
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(address)
         self.listener.listen(16)
         self.selector = selectors.DefaultSelector()
         self.forked = Forked(self.selector)
-        self.first, self.later = list(FIRST), list(LATER)
+        self.first, self.later = [*FIRST, *first], list(LATER)
 
     def accept(self) -> tuple[dict[str, Any], list[int]] | None:
         """Fork a process for a new request; in that process, the request and its files."""
@@ -285,36 +287,45 @@ def wait_for_request(interpreter: Interpreter) -> tuple[dict[str, Any], list[int
     return asked
 
 # %% ../../nbs/pipeline/warm.ipynb #562af517
-def serve(address: str) -> None:
+def serve(address: str, *first: str) -> None:
     """Be the warm interpreter at `address`, or one of the processes that it forks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command decides when to end
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # see reporting.scraps
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
-    asked = wait_for_request(Interpreter(address))
+    asked = wait_for_request(Interpreter(address, first))
     if asked is not None:
         take_place(*asked)
         run_and_end(asked[0]["argv"])
 
 # %% ../../nbs/pipeline/warm.ipynb #a16400a9
 @contextmanager
-def warm_interpreter() -> Iterator[dict[str, str]]:
-    """A warm interpreter beside this process; gives the environment in which stages find it."""
+def warm_interpreter(*first: str) -> Iterator[dict[str, str]]:
+    """A warm interpreter beside this process; gives the environment in which stages find it.
+
+    Parameters
+    ----------
+    *first : str
+        Modules that it imports too, before it forks.
+    """
     if sys.platform != "linux" or os.environ.get(ADDRESS):
         yield {}
         return
     with tempfile.TemporaryDirectory(prefix="drg-") as folder:
         address = f"{folder}/warm"
-        module = [sys.executable, "-c", f"from drg_lib.pipeline.warm import serve; serve({address!r})"]
+        command = [sys.executable, "-P", __file__, "--serve", address, *first]
         env = os.environ | {"PYTHONHASHSEED": "0", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-        with subprocess.Popen(module, stdin=subprocess.PIPE, env=env) as process:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, env=env) as process:
             while process.poll() is None and not Path(address).is_socket():
                 time.sleep(0.01)
-            yield {ADDRESS: address}
+            yield {ADDRESS: address} if process.poll() is None else {}
 
 # %% ../../nbs/pipeline/warm.ipynb #9e945f12
 def main() -> None:
     """`python -m drg_lib.pipeline.warm COMMAND …`: run a command whose stages are forked."""
+    if sys.argv[1:2] == ["--serve"]:
+        serve(*sys.argv[2:])
+        return
     with warm_interpreter() as more:
         sys.exit(subprocess.run(sys.argv[1:], env=os.environ | more).returncode)
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import pytest
 import yaml
-from conftest import EXTRACTS, ROOT, copy_build, environment
+from conftest import EXTRACTS, ROOT, copy_build, environment, run
 
 GUIDE = ROOT / "docs" / "guide"
 README, COMMANDS = ROOT / "README.md", GUIDE / "commands.md"
@@ -108,6 +108,9 @@ def elsewhere(command):
 
 
 def in_shell(project, command):
+    if re.fullmatch(r"dvc [\w@./ -]+", command):
+        done = run(project, *command.split(), check=False, env={"COLUMNS": "100", "TERM": "dumb"})
+        return done.returncode, without_place(project, done.stdout + done.stderr)
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=project,
@@ -118,7 +121,12 @@ def in_shell(project, command):
         text=True,
         timeout=600,
     )
-    return done.returncode, done.stdout.replace(str(project) + "/", "").replace(str(project), "PROJECT")
+    return done.returncode, without_place(project, done.stdout)
+
+
+def without_place(project, text):
+    """A text that does not name the folder of the copy."""
+    return text.replace(str(project) + "/", "").replace(str(project), "PROJECT")
 
 
 RUN_EXAMPLES = """
@@ -272,11 +280,9 @@ def run_page(text, project_of):
 
 def restore(project):
     """As committed: pages do not see what the pages before them changed."""
-    status, printed = in_shell(
-        project, f"git reset -q --hard {START} && git clean -fdq && dvc checkout -q --force"
-    )
-    if status:
-        pytest.fail(f"the copy could not be restored: {printed}")
+    run(project, "git", "reset", "-q", "--hard", START)
+    run(project, "git", "clean", "-fdq")
+    run(project, "dvc", "checkout", "-q", "--force")
 
 
 @pytest.fixture(scope="module")
