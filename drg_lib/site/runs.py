@@ -113,9 +113,10 @@ def from_reports(runs_dir: Path | str) -> pd.DataFrame:
 def states(state: dict[str, Any], base: dict[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
     """One record a figure of a revision of `dvc exp show --json`, and of the experiments below it."""
     rev, data = str(state.get("rev")), state.get("data") or {}
-    name = state.get("name") or (rev if rev == "workspace" else f"commit {rev[:7]}")
+    commit = rev if rev == "workspace" else f"commit {rev[:7]}"
+    name = commit if base is None else state.get("name") or commit
     params = ((data.get("params") or {}).get("params.yaml") or {}).get("data") or {}
-    changed = " ".join(changes(params, base)) if base else ""
+    changed = " ".join(changes(params, base or params))
     for path, file in (data.get("metrics") or {}).items():
         headline = file.get("data") or {}
         if path.endswith("/headline.json"):
@@ -208,7 +209,7 @@ def in_short(value: Any) -> str:
     """A figure in four digits, a large one without decimals; a dash where there is none."""
     if isinstance(value, str) or not isinstance(value, (int, float)):
         return str(value)
-    return "-" if pd.isna(value) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return "-" if pd.isna(value) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.4g}"
 
 
 def as_text(table: pd.DataFrame) -> str:
@@ -217,7 +218,9 @@ def as_text(table: pd.DataFrame) -> str:
     for target, rows in table.groupby("target", sort=False):
         shown = rows.drop(columns="target").replace({"changed": {"": None}}).dropna(axis="columns", how="all")
         texts = shown.map(in_short).replace({"None": "", "nan": ""})
-        blocks.append(f"{target}\n{texts.to_markdown(index=False, tablefmt='simple', disable_numparse=True)}")
+        sides = ["left" if name in ("run", "model", "changed") else "right" for name in texts]
+        form: dict[str, Any] = dict(tablefmt="simple", disable_numparse=True, colalign=sides)
+        blocks.append(f"{target}\n{texts.to_markdown(index=False, **form)}")
     return "\n\n".join(blocks)
 
 # %% ../../nbs/site/runs.ipynb #d743385e
