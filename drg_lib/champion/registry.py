@@ -51,13 +51,6 @@ def _without_chatter() -> Iterator[None]:
         warnings.simplefilter("ignore")
         yield
 
-# %% ../../nbs/champion/registry.ipynb #c4444bff
-def _log_dataset(run: Run, champion: Champion, table: pd.DataFrame, source: str) -> None:
-    """Record the training rows and where they come from."""
-    name = f"{champion.about['target']} {champion.about['data_version']}"
-    dataset = run.mlflow.data.from_pandas(table, source=source, targets="target", name=name)
-    run.mlflow.log_input(dataset, context="training")
-
 # %% ../../nbs/champion/registry.ipynb #c21da1b8
 def _log_model(run: Run, champion: Champion, folder: Path | str, sha256: str, example: pd.DataFrame) -> str:
     """Log and register the folder; the version that it gets.
@@ -95,7 +88,6 @@ def register_champion(
     folder: Path | str,
     sha256: str,
     example: pd.DataFrame,
-    dataset: tuple[pd.DataFrame, str] | None = None,
     about: dict[str, Any] | None = None,
 ) -> str | None:
     """Log a saved champion and register it under the alias champion; its version, None without tracking.
@@ -106,16 +98,12 @@ def register_champion(
         Of `save_champion`.
     example : DataFrame
         A few rows of its input.
-    dataset : (DataFrame, str), optional
-        The training rows and where they come from.
     about : dict, optional
         More tags of the version.
     """
     if run.mlflow is None:
         return None
     with _without_chatter():
-        if dataset is not None:
-            _log_dataset(run, champion, *dataset)
         version = _log_model(run, champion, folder, sha256, example)
     tags = tags_of(run, champion, sha256) | (about or {})
     client, name = run.mlflow.MlflowClient(), registered_name(champion.about["target"])

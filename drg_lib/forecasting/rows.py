@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CATEGORICAL', 'PAIR', 'COLD_STARTS', 'feature_columns', 'refuse_without_lag', 'model_rows', 'load_partition',
-           'future_rows', 'refuse_cold_start', 'year_to_forecast', 'in_words', 'none_within_reach', 'within_reach',
-           'cold_pairs', 'blank_rows', 'why_aside']
+           'partition_about', 'future_rows', 'refuse_cold_start', 'year_to_forecast', 'in_words', 'none_within_reach',
+           'within_reach', 'cold_pairs', 'blank_rows', 'why_aside']
 
 # %% ../../nbs/forecasting/rows.ipynb #1bfa8a51
 from pathlib import Path
@@ -84,6 +84,15 @@ def load_partition(target_name: str, data_dir: Path | str) -> tuple[pd.DataFrame
     folder = Path(data_dir) / "partitions"
     table = read_parquet(folder / f"{target_name}.parquet", remedy=remedy)
     return table, read_json(folder / f"{target_name}.json", remedy)
+
+# %% ../../nbs/forecasting/rows.ipynb #1bbadde3
+def partition_about(meta: dict[str, Any], data_dir: Path | str) -> dict[str, Any]:
+    """What a run in MLflow says of the partition that it read, by the partition's description."""
+    name, version = meta["target"]["name"], meta["data_version"]
+    path = f"{data_dir}/partitions/{name}.parquet"
+    return dict(
+        name=f"{name} {version}", path=path, sha256=meta.get("data_sha256"), source=meta.get("source_title")
+    )
 
 # %% ../../nbs/forecasting/rows.ipynb #f42ed836
 PAIR, COLD_STARTS = ["facility_id", "apr_drg_code"], ("seen", "none", "all")

@@ -147,7 +147,7 @@ class MlExperiments:
     n_jobs: int = 2
     max_rows: int | None = None
     tracking: bool = True
-    experiment: str = "drg_lib"
+    experiment: str | None = None  # none: the one of the data's source
 
 # %% ../../nbs/pipeline/config.ipynb #80055907
 @dataclass

@@ -394,7 +394,10 @@ def test_worst_misses_carry_names_where_known(tmp_path, rows):
     assert misses.facility_name.notna().all() and misses.error.abs().is_monotonic_decreasing
 
 
-def test_metrics_nest_for_dvc(tmp_path, forecasts, rows):
+HEADLINE = ["champion", "rmse", "mae", "weighted_ape", "skill", "gain", "coverage_90", "width_90"]
+
+
+def test_metrics_nest_and_eight_of_them_are_the_headline(tmp_path, forecasts, rows):
     scores, (errors, against) = er.compare(rows, ALL), er.bootstrap(rows, MODELS, list(BASELINES), n=20)
     calibration, tested = intervals_of(forecasts, "catboost")
     read = json.loads(
@@ -424,6 +427,13 @@ def test_metrics_nest_for_dvc(tmp_path, forecasts, rows):
         and read["interval"]["coverage"] == read["intervals"]["90"]["coverage"]
     )
     assert set(read["against"]["ridge"]) == set(BASELINES)
+    shown = ev.headline(read)
+    best = scores[(scores["year"] == "all") & scores["model"].isin(BASELINES)].nsmallest(1, "rmse")
+    assert list(shown) == HEADLINE and shown["champion"] == "catboost"
+    assert shown["gain"] == pytest.approx(1 - read["catboost"]["rmse"] / best["rmse"].iloc[0])
+    assert (shown["coverage_90"], shown["width_90"]) == tuple(
+        read["intervals"]["90"][figure] for figure in ("coverage", "width")
+    )
 
 
 def pictures(forecasts, partition, synthetic=True):

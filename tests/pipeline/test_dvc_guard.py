@@ -26,9 +26,17 @@ def graph():
 
 
 @pytest.fixture(scope="module")
-def stages():
-    """The dependencies of each stage of dvc.yaml, templates resolved."""
-    return {stage.addressing: [dep.def_path for dep in stage.deps] for stage in Repo(ROOT).index.stages}
+def repo():
+    return Repo(ROOT)
+
+
+@pytest.fixture(scope="module")
+def stages(repo):
+    """The dependencies of each stage of dvc.yaml, templates resolved; a params file is none of them."""
+    return {
+        stage.addressing: [dep.def_path for dep in stage.deps if dep not in stage.params]
+        for stage in repo.index.stages
+    }
 
 
 def notebook_of(dependencies):
@@ -166,3 +174,19 @@ def test_modules_that_are_named_at_run_time_are_known():
     # The warm interpreter names libraries, none of the project's modules.
     known = {"drg_lib/versions/chain.py", "drg_lib/forecasting/forecaster.py", "drg_lib/pipeline/warm.py"}
     assert named <= known
+
+
+def test_dvc_shows_the_headline_of_each_target_and_keeps_the_other_metrics_as_a_file(repo):
+    evaluations = [stage for stage in repo.index.stages if stage.addressing.startswith("evaluation@")]
+    metrics = [out.def_path for stage in repo.index.stages for out in stage.outs if out.metric]
+    folders = [f"results/evaluation/{stage.addressing.split('@')[1]}" for stage in evaluations]
+    assert metrics == [f"{folder}/headline.json" for folder in folders] and metrics
+    plain = {out.def_path for stage in evaluations for out in stage.outs if not out.metric}
+    assert plain >= {f"{folder}/metrics.json" for folder in folders}
+
+
+def test_dvc_shows_the_choices_and_not_the_whole_chain_of_versions(repo):
+    """A file of variables is shown line by line, unless a stage names the lines that it depends on."""
+    shown = repo.params.show(hide_workspace=False)[""]["data"]
+    assert set(shown) == {"params.yaml", "configs/versions.yaml"}
+    assert set(shown["configs/versions.yaml"]["data"]) == {"observed"}

@@ -5,9 +5,9 @@ import json
 import pytest
 from conftest import copy_build, run
 
-from drg_lib.experiments import agreement, from_dvc, from_mlflow, from_reports, side_by_side
+from drg_lib.experiments import agreement, from_mlflow
 from drg_lib.reporting.scraps import read_scraps
-from drg_lib.reporting.tracking import flat
+from drg_lib.site.runs import from_dvc, from_reports
 
 
 @pytest.fixture(scope="module")
@@ -16,67 +16,50 @@ def places(medicare_build):
     return reported, from_mlflow(reported["run_id"], medicare_build), from_dvc(medicare_build)
 
 
-def test_two_runs_have_the_same_figures_in_all_three(places):
-    held = agreement(*places)
-    assert (held["same"] == "yes").all() and held[["scrap", "mlflow", "dvc"]].notna().all(axis=None)
-    figures = held.set_index(["report", "metric"])
+def test_two_runs_have_the_same_figures_in_all_places(places):
+    """DVC has the headline; a report and MLflow have every figure."""
+    figures = agreement(*places)
+    assert (figures["same"] == "yes").all() and figures[["scrap", "mlflow"]].notna().all(axis=None)
+    in_dvc = figures["metric"].str.startswith("champion.")
+    assert figures["dvc"].notna().equals(in_dvc) and in_dvc.sum() == 2 * 7 and len(figures) > 100
+    by_report = figures.set_index(["report", "metric"])
     for target in ("mean_payment", "mean_charge"):
-        row = figures.loc[(f"6_evaluation/{target}.ipynb", "ridge.rmse"), ["scrap", "mlflow", "dvc"]]
+        row = by_report.loc[(f"6_evaluation/{target}.ipynb", "champion.rmse"), ["scrap", "mlflow", "dvc"]]
         assert row.nunique() == 1 and row.iloc[0] > 0
-        assert (
-            figures.loc[
-                (f"5_modeling/{target}-catboost.ipynb", "validation_loss.catboost"),
-                ["scrap", "mlflow", "dvc"],
-            ].nunique()
-            == 1
-        )
-
-
-def test_dvc_shows_what_metrics_json_holds(places, medicare_build):
-    shown = (
-        places[2].query("experiment == 'workspace' and target == 'mean_charge'").set_index("metric")["value"]
-    )
-    assert shown.to_dict() == flat(
-        json.loads((medicare_build / "results" / "evaluation" / "mean_charge" / "metrics.json").read_text())
-    )
+        loss = by_report.loc[(f"5_modeling/{target}-catboost.ipynb", "validation_loss.catboost")]
+        assert loss["scrap"] == loss["mlflow"] > 0
 
 
 def test_a_figure_that_differs_is_found(places):
     reported, tracked, shown = places
-    held = agreement(
-        reported, tracked.assign(value=tracked["value"].where(tracked["metric"] != "ridge.mae", 0.0)), shown
-    )
-    assert set(held.loc[held["same"] == "no", "metric"]) == {"ridge.mae"}
-
-
-def test_side_by_side_has_one_row_a_run_and_model(places):
-    table = side_by_side(places[2], "experiment", ["rmse", "mae"])
-    assert not table.duplicated(["experiment", "target", "model"]).any() and {
-        "ridge",
-        "catboost",
-        "last_value",
-    } <= set(table["model"])
-    assert table.loc[table["model"] == "last_value", "validation_loss"].isna().all() and table.loc[
-        table["model"] == "ridge", ["rmse", "validation_loss"]
-    ].notna().all(axis=None)
-
-
-def test_broken_notebooks_are_passed_over(tmp_path):
-    (tmp_path / "half.ipynb").write_text('{"cells": [')
-    assert not len(from_reports(tmp_path)) and list(from_reports(tmp_path)) == [
-        "report",
-        "target",
-        "metric",
-        "value",
-        "run_id",
-    ]
+    other = tracked["value"].where(tracked["metric"] != "ridge.mae", 0.0)
+    figures = agreement(reported, tracked.assign(value=other), shown)
+    assert set(figures.loc[figures["same"] == "no", "metric"]) == {"ridge.mae"}
 
 
 def test_the_notebook_runs_on_demand(medicare_build, tmp_path):
     project = copy_build(medicare_build, tmp_path / "copy")
     run(project, "drg-run", "stage=experiments")
     scraps = read_scraps(project / "runs" / "experiments.ipynb")
-    assert (
-        scraps["differing"] == 0
-        and scraps["in_mlflow"] == scraps["in_dvc"] == scraps["figures_compared"] > 100
-    )
+    assert scraps["differing"] == 0 and scraps["in_mlflow"] == scraps["figures_compared"] > 100
+    assert scraps["in_dvc"] == 2 * 7
+
+
+def test_mlflow_keeps_the_source_apart_and_names_what_each_run_read(medicare_build):
+    """The experiment is called as the source; each run of a stage read the partition, and all its rows."""
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{medicare_build / 'mlflow.db'}")
+    source = json.loads((medicare_build / "data/v0.json").read_text())["source"]["title"]
+    (experiment,) = [e for e in client.search_experiments() if e.name != "Default"]
+    assert experiment.name == source
+    tracked = client.search_runs([experiment.experiment_id], max_results=1000)
+    assert {"modeling", "evaluation", "deployment"} <= {r.data.tags.get("stage") for r in tracked}
+    assert all(r.inputs.dataset_inputs for r in tracked)
+    partition = json.loads((medicare_build / "data/partitions/mean_charge.json").read_text())
+    sets = {i.dataset.name: i for r in tracked for i in r.inputs.dataset_inputs}
+    assert set(sets) == {"mean_charge v12", "mean_payment v12", "v9"}
+    tags = {tag.key: tag.value for tag in sets["mean_charge v12"].tags}
+    assert (tags["sha256"], tags["source"]) == (partition["data_sha256"], source)
+    rows = json.loads(sets["mean_charge v12"].dataset.profile)["num_rows"]
+    assert rows == sum(partition["rows"].values())

@@ -1,16 +1,30 @@
 """The MLflow store: made once, by whoever comes first; nothing at all when tracking is off."""
 
+import json
 import shutil
 import sqlite3
 import subprocess
 import sys
 
+import optuna
+import pandas as pd
 import pytest
 from conftest import environment
 
 from drg_lib.base.files import project_root
 from drg_lib.base.names import DataError
-from drg_lib.reporting.tracking import ensure_database, flat, log_report, relocate, start_run
+from drg_lib.reporting.tracking import (
+    connect,
+    ensure_database,
+    flat,
+    folder_name,
+    log_report,
+    relocate,
+    sorted_metrics,
+    start_run,
+)
+
+MEDICARE = "CMS Medicare inpatient stays by hospital and MS-DRG (New York)"
 
 ONE_RUN = """
 import sys
@@ -27,6 +41,7 @@ import sys
 from drg_lib.reporting.tracking import start_run
 with start_run("a", "b", tracking=False) as run:
     run.log({"a": 1}, {"b": 2})
+    run.read(None, {})
     run.trial(None, None)
 assert run.run_id is None and "mlflow" not in sys.modules
 """
@@ -78,12 +93,12 @@ def test_existing_store_is_left_alone(tmp_path):
 def test_a_copied_project_keeps_its_runs_and_leaves_the_original_alone(tmp_path):
     old, new = tmp_path / "a project", tmp_path / "copy"
     old.mkdir()
-    with start_run("first", "nbs/5_modeling.ipynb", root=old) as run:
+    with start_run("first", "nbs/5_modeling.ipynb", root=old, tags={"source": MEDICARE}) as run:
         run.log(metrics={"rmse": 1.0})
     shutil.copytree(old, new)
     assert relocate(new) > 0 and relocate(new) == 0 and relocate(old) == 0
     (tmp_path / "file.txt").write_text("x")
-    with start_run("second", "nbs/5_modeling.ipynb", root=new) as run:
+    with start_run("second", "nbs/5_modeling.ipynb", root=new, tags={"source": MEDICARE}) as run:
         run.log(files=[tmp_path / "file.txt"])
     assert list(new.rglob("file.txt")) and not list(old.rglob("file.txt"))
     with sqlite3.connect(new / "mlflow.db") as store:
@@ -97,3 +112,65 @@ def test_names_of_metrics_are_those_of_dvc():
         "a.b": 1.0,
         "a.c.d": 2.5,
     }
+
+
+@pytest.mark.build
+def test_each_source_has_an_experiment_of_its_own(tmp_path):
+    for source in (MEDICARE, "SPARCS (a/b)", MEDICARE):
+        with start_run("run", "nbs/5_modeling.ipynb", root=tmp_path, tags={"source": source}) as run:
+            run.log(metrics={"rmse": 1.0})
+    with start_run("mine", "nbs/5_modeling.ipynb", "mine", root=tmp_path, tags={"source": MEDICARE}):
+        pass
+    mlflow = connect("mine", tmp_path)
+    counts = {
+        name: len(mlflow.search_runs(experiment_names=[name])) for name in (MEDICARE, "SPARCS (a/b)", "mine")
+    }
+    assert counts == {MEDICARE: 2, "SPARCS (a/b)": 1, "mine": 1}
+    folders = {path.name for path in (tmp_path / "mlartifacts").iterdir()}
+    assert folders == {"CMS-Medicare-inpatient-stays-by-hospital-and-MS-DRG-New-York", "SPARCS-a-b", "mine"}
+    (tmp_path / "report.ipynb").write_text("{}")
+    log_report(run.run_id, tmp_path / "report.ipynb", root=tmp_path)
+
+
+def test_no_experiment_writes_outside_of_the_artifacts():
+    assert (
+        folder_name("../../elsewhere/x") == "elsewhere-x"
+        and folder_name("..") == folder_name("") == "drg_lib"
+    )
+
+
+@pytest.mark.build
+def test_a_run_and_its_trials_name_the_table_that_they_read(tmp_path):
+    """By its path from the root, which holds in a copy; every row is counted, a hundred are looked at."""
+    table = pd.DataFrame({"year": range(250), "target": 1.5, "facility_id": "a"})
+    about = {"name": "mean_cost v12", "path": "data/partitions/mean_cost.parquet", "sha256": "ab" * 32}
+    study = optuna.create_study()
+    with start_run("run", "nbs/5_modeling.ipynb", root=tmp_path, tags={"source": MEDICARE}) as run:
+        run.read(table, about | {"source": MEDICARE})
+        study.optimize(lambda trial: trial.suggest_float("alpha", 0, 1), n_trials=1, callbacks=[run.trial])
+    mlflow = connect(MEDICARE, tmp_path)
+    inputs = [tracked.inputs.dataset_inputs for tracked in mlflow.search_runs(output_format="list")]
+    assert [len(of_run) for of_run in inputs] == [1, 1]
+    for ((dataset, tags),) in (
+        [(i.dataset, {t.key: t.value for t in i.tags}) for i in of_run] for of_run in inputs
+    ):
+        assert (dataset.name, dataset.digest) == ("mean_cost v12", ("ab" * 32)[:36])
+        assert json.loads(dataset.source) == {"uri": "data/partitions/mean_cost.parquet"}
+        assert json.loads(dataset.profile) == {"num_rows": 250}
+        assert {column["name"] for column in json.loads(dataset.schema)["mlflow_colspec"]} == set(table)
+        assert tags == {"mlflow.data.context": "training", "sha256": "ab" * 32, "source": MEDICARE}
+
+
+def test_the_headline_comes_before_all_other_metrics():
+    metrics = {"against": {"ridge": {"last_value": {"gain": 0.1}}}, "blend": {"rmse": 2.0}}
+    names = list(sorted_metrics({"champion": "blend", "rmse": 2.0, "width_90": 0.4}, metrics))
+    assert (
+        sorted(names)
+        == names
+        == [
+            "champion/rmse",
+            "champion/width_90",
+            "details/against.ridge.last_value.gain",
+            "details/blend.rmse",
+        ]
+    )
