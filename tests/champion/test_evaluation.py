@@ -16,6 +16,7 @@ from drg_lib.champion import errors as er
 from drg_lib.champion.contributions import contributions, plot_contributions
 from drg_lib.champion.coverage import coverage, coverage_table, intervals_of, plot_coverage
 from drg_lib.champion.forecasts import read_models, with_history
+from drg_lib.champion.headline import headline
 from drg_lib.champion.importance import feature_groups, importances, plot_importances
 from drg_lib.champion.model import Blend
 from drg_lib.forecasting.baselines import BASELINES
@@ -427,7 +428,7 @@ def test_metrics_nest_and_eight_of_them_are_the_headline(tmp_path, forecasts, ro
         and read["interval"]["coverage"] == read["intervals"]["90"]["coverage"]
     )
     assert set(read["against"]["ridge"]) == set(BASELINES)
-    shown = ev.headline(read)
+    shown = headline(read)
     best = scores[(scores["year"] == "all") & scores["model"].isin(BASELINES)].nsmallest(1, "rmse")
     assert list(shown) == HEADLINE and shown["champion"] == "catboost"
     assert shown["gain"] == pytest.approx(1 - read["catboost"]["rmse"] / best["rmse"].iloc[0])
