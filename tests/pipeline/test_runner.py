@@ -10,6 +10,7 @@ from conftest import ROOT, copy_project, run
 
 from drg_lib.base.notebooks import title_and_sentence
 from drg_lib.pipeline import choices, runner
+from drg_lib.pipeline.warm import ADDRESS
 
 MINI = {
     "cells": [
@@ -72,6 +73,7 @@ def refused(project, monkeypatch, capsys):
     def call(main, *arguments):
         monkeypatch.chdir(project)
         monkeypatch.setenv("PYTHONPATH", str(project))
+        monkeypatch.delenv(ADDRESS, raising=False)  # here, and in no forked process
         monkeypatch.setattr(sys, "argv", [main.__module__, *arguments])
         with pytest.raises(SystemExit) as end:
             main()
