@@ -38,7 +38,6 @@ setup(
     extras_require={"dev": settings["dev_requirements"].split()},
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
-        "jupyter_client.kernel_provisioners": ["drg-warm=drg_lib.pipeline.provisioner:WarmProvisioner"],
         "nbdev": [f"{settings['lib_name']}={settings['lib_path']}._modidx:d"],
     },
     zip_safe=False,

@@ -67,7 +67,6 @@ def warm() -> None:
     os.environ.update(
         stack.enter_context(warm_interpreter("dvc.parser", "dvc.repo.reproduce", "dvc.repo.status"))
     )
-    os.environ["JUPYTER_DEFAULT_PROVISIONER_NAME"] = "drg-warm"
 
 
 def environment(project: Path) -> dict[str, str]:

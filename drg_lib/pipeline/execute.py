@@ -30,7 +30,6 @@ from drg_lib.pipeline.parameters import (
     stage_parameters,
     stage_section,
 )
-from .warm import ADDRESS
 from ..reporting.scraps import read_scraps, skip_slow_import
 
 # %% ../../nbs/pipeline/execute.ipynb #88e79a3e
@@ -77,12 +76,16 @@ def cell_logger(log: logging.Logger, lines: bool) -> type:
     """A papermill engine that logs each named cell, and prints a line a cell if `lines`."""
     from papermill.engines import NBClientEngine
 
+    from drg_lib.pipeline.provisioner import WarmKernelManager  # imports jupyter_client
+
     class CellLogger(NBClientEngine):
         @classmethod
         def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
             log_cells(nb_man, log, lines)
             with saved_sometimes(nb_man):
-                return super().execute_managed_notebook(nb_man, kernel_name, **options)
+                return super().execute_managed_notebook(
+                    nb_man, kernel_name, kernel_manager_class=WarmKernelManager, **options
+                )
 
     return CellLogger
 
@@ -132,8 +135,6 @@ def execute(
 
     partial = report.with_suffix(".partial.ipynb")
     os.environ.update(PYTHONHASHSEED="0", DRG_LIB_ROOT=str(root))
-    if ADDRESS in os.environ:
-        os.environ["JUPYTER_DEFAULT_PROVISIONER_NAME"] = "drg-warm"
     try:
         run_papermill(notebook, partial, parameters, log, root)
     except PapermillExecutionError as error:

@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, SMALL, copy_project, edit, environment
 from nbclient import NotebookClient
 
+from drg_lib.pipeline.provisioner import WarmKernelManager
 from drg_lib.versions.chain import known_versions
 
 TARGET = "w_total_median_profit"
@@ -37,7 +38,11 @@ def run_all(project, name):
     notebook = nbformat.read(path, 4)
     notebook.cells.append(nbformat.v4.new_code_cell("import drg_lib\ndrg_lib.__file__"))
     client = NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        kernel_manager_class=WarmKernelManager,
+        resources={"metadata": {"path": str(path.parent)}},
     )
     client.execute(env=environment(project))
     assert (

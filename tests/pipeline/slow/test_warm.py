@@ -90,7 +90,7 @@ def test_a_changed_module_is_seen(project):
 def test_a_stage_makes_the_same_bytes_with_and_without_it(project):
     made = []
     for address in (os.environ.get(ADDRESS) or "", ""):
-        env = {ADDRESS: address, "JUPYTER_DEFAULT_PROVISIONER_NAME": "local-provisioner"}
+        env = {ADDRESS: address}
         run(project, "drg-run", "stage=ingestion", "data_sources=synthetic", env=env)
         made.append([(project / "data" / name).read_bytes() for name in ("v0.parquet", "v0.json")])
     assert made[0] == made[1]
