@@ -37,6 +37,10 @@ class DataSource:
     path: str | None = None  # the file, relative to the project's root
     columns: dict[str, list[str]] = field(default_factory=dict)  # canonical name: published names accepted
     optional_columns: dict[str, list[str]] = field(default_factory=dict)
+    year: int | None = None  # of a file without a column for it; none: its name says it
+    states: list[str] = field(default_factory=list)  # rows of these alone; none: all
+    state_columns: list[str] = field(default_factory=list)
+    facility_id_width: int | None = None  # ids are padded with zeros to it; none: leading zeros go
     measures: list[str] = field(default_factory=list)
     statistics: list[str] = field(default_factory=list)
     has_severity: bool = True
@@ -95,6 +99,7 @@ class Checks:
     largest_discharges: float = MISSING
     largest_missing_share: float = MISSING
     largest_set_aside: dict[str, float] = field(default_factory=dict)  # by version
+    few_set_aside: int = MISSING
     largest_kept_apart: float = MISSING
     tolerance: float = MISSING
     unusual_amount: float = MISSING
