@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['ENDINGS', 'DATES', 'MARKED_YEAR', 'BARE_YEAR', 'YEAR', 'BETWEEN_THOUSANDS', 'GROUPS', 'CENTS_AFTER_COMMA',
            'NO_DECIMAL_COMMA', 'BATCH_ROWS', 'SHEETS', 'TWIN_ROWS', 'Told', 'DataFile', 'in_words', 'years_note',
-           'files_in', 'year_in_name', 'data_file', 'is_amount', 'has_decimal_commas', 'with_points', 'without_points',
-           'Rows', 'state_column', 'is_cut', 'cut_remark', 'without_twins', 'Totals', 'open_files', 'column_remarks',
-           'rows_of_file', 'table_batches', 'files_record']
+           'files_in', 'year_in_name', 'NoYear', 'data_file', 'is_amount', 'has_decimal_commas', 'with_points',
+           'without_points', 'Rows', 'state_column', 'is_cut', 'cut_remark', 'without_twins', 'Totals', 'open_files',
+           'column_remarks', 'rows_of_file', 'table_batches', 'files_record']
 
 # %% ../../nbs/sources/files.ipynb #f01d95a6
 import hashlib
@@ -166,7 +166,11 @@ def year_in_name(name: str) -> int | None:
             return None
     return None
 
-# %% ../../nbs/sources/files.ipynb #9334bae1
+# %% ../../nbs/sources/files.ipynb #df310ecb
+class NoYear(DataError):
+    """A file that does not say its year, neither in a column nor in its name."""
+
+# %% ../../nbs/sources/files.ipynb #34838fd0
 def _set_year(form: Form, source: dict[str, Any], folder: Path) -> None:
     """The year of a file without a column for it: from the config, its name, or the folders it lies in."""
     if source.get("year"):
@@ -178,7 +182,7 @@ def _set_year(form: Form, source: dict[str, Any], folder: Path) -> None:
         if form.year:
             form.year_from = f"the name {name}"
             return
-    raise DataError(
+    raise NoYear(
         f"{form.path}: the header lacks year, and the file's name does not say one either. "
         "Remedy: let the name end with the year of the data, as in costs_2022.csv, "
         f"or set year: 2022 in configs/data_sources/{source.get('name')}.yaml."
