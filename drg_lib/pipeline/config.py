@@ -348,7 +348,11 @@ def register() -> None:
 
 # %% ../../nbs/pipeline/config.ipynb #119657ce
 def quoted(override: str) -> str:
-    """An override whose value is safe for Hydra's grammar where it holds `~` or `^`."""
+    """An override whose value is safe for Hydra's grammar: a path, or one with `~` or `^`."""
+    path = re.fullmatch(r"(\+{0,2}data_sources\.path=)([^'\"$].*)", override, re.DOTALL)
+    if path and path[2] != "null":
+        text = re.sub(r"(\\*)(?='|$)", r"\1\1", path[2]).replace("'", "\\'")  # Hydra's own rule for quotes
+        return f"{path[1]}'{text}'"
     return re.sub(r"^([\w.+/@]+=)([^'\"\[{(,=\s]*[~^][^'\"\[{(,=\s]*)$", r"\1'\2'", override)
 
 # %% ../../nbs/pipeline/config.ipynb #87ed3336

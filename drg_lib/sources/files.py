@@ -230,11 +230,11 @@ def is_amount(canonical: str | None) -> bool:
     others = {"year", "facility_id", "apr_drg_code", SEVERITY, "discharges", *DESCRIPTIONS}
     return canonical is not None and canonical not in others
 
-# %% ../../nbs/sources/files.ipynb #2296c640
+# %% ../../nbs/sources/files.ipynb #bd082f70
 BETWEEN_THOUSANDS = ".' \u00a0\u202f"
 GROUPS = rf"(\d{{1,3}}([{BETWEEN_THOUSANDS}]\d{{3}})+|\d+)"
 CENTS_AFTER_COMMA = re.compile(rf"[+-]?\$? ?{GROUPS},(\d{{1,2}}|\d{{4,}})")
-NO_DECIMAL_COMMA = re.compile(r"[+-]?\$? ?[\d,]*(\.(\d{0,2}|\d{4,})|,\d{3}(\.\d*)?)")
+NO_DECIMAL_COMMA = re.compile(r"[+-]?\$? ?([\d,]*\.(\d{0,2}|\d{4,})|[\d,]*,\d{3}\.\d*|\d{1,3}(,\d{3}){2,})")
 
 # %% ../../nbs/sources/files.ipynb #bcc0a708
 def has_decimal_commas(texts: Iterable[str]) -> bool:

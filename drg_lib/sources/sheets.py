@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['sheet_names', 'sheet_rows', 'as_text']
 
-# %% ../../nbs/sources/sheets.ipynb #82ceb5e9
+# %% ../../nbs/sources/sheets.ipynb #bde4229e
 import datetime
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..base.names import DataError
+from .containers import reason_of
 
 # %% ../../nbs/sources/sheets.ipynb #86354515
 def sheet_names(path: Path) -> list[str]:
@@ -27,11 +28,10 @@ def _workbook(path: Path) -> Any:
     except Exception as error:  # calamine has an error of its own for each kind of file
         raise _unreadable(path, error) from error
 
-# %% ../../nbs/sources/sheets.ipynb #be3ae1a0
+# %% ../../nbs/sources/sheets.ipynb #7e081c0b
 def _unreadable(path: Path, error: BaseException) -> DataError:
-    reason = " ".join(str(error).split())[:120]
     return DataError(
-        f"{path}: not a whole workbook that can be read ({reason}). "
+        f"{path}: not a whole workbook that can be read ({reason_of(error)}). "
         "Remedy: open it and save it again as .xlsx without a password, or as CSV in UTF-8."
     )
 

@@ -196,3 +196,11 @@ def test_a_panel_to_2023_is_forecast_for_2024():
     tidy, *_ = read("m_big_panel_to_2023.csv", "medicare_csv")
     assert len(tidy) == 384 and tidy["year"].max() == 2023 and config["forecast_year"] is None
     assert not any(year in config["title"] + config["note"] for year in ("2011", "2013", "2019", "New York"))
+
+
+def test_remarks_on_the_files_stand_among_the_findings():
+    _, _, _, told = read("s_api_1000_rows.csv")
+    config = configured("sparcs_csv")[0] | dict(path=str(CASES / "s_api_1000_rows.csv"))
+    found = find_all(read_with_set_aside(config)[0], config, remarks=told.remarks)
+    row = found[found["check"] == "remark on the files"].iloc[0]
+    assert row["severity"] == "report" and row["version"] == "v0" and "exactly 1,000 rows" in row["message"]
