@@ -19,7 +19,7 @@ from .panel.oddities import entities
 from .versions.checks import check_table, rows_set_aside
 from .versions.rules import as_findings, thresholds_of
 
-# %% ../nbs/1_inspection.ipynb #2706c06f
+# %% ../nbs/1_inspection.ipynb #890eb32f
 def find_all(
     raw: pd.DataFrame,
     source: dict[str, Any],
@@ -44,7 +44,6 @@ def find_all(
     -------
     DataFrame
         As `check_table` returns it, with rows set aside as severity "aside", one row a version and reason.
-
     """
     limits = thresholds_of(thresholds)
     published = check_table(raw, "v0", source, limits, set_aside=set_aside)

@@ -6,7 +6,7 @@
 __all__ = ['MOST_ROWS', 'MOST_COUNTED', 'LIMITS', 'UNGROUPABLE', 'MOST_LINES', 'Checked', 'check_file', 'nearest', 'years_of',
            'report']
 
-# %% ../../nbs/sources/check.ipynb #fbe5e7b4
+# %% ../../nbs/sources/check.ipynb #20aa7a89
 import itertools
 from collections import Counter
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..base.files import resolve
-from ..base.names import SEVERITY, DataError, match_columns
+from ..base.names import KEYS, SEVERITY, DataError, match_columns
 from ..base.parse import YEARS, parse_numbers
 from ..base.published import published_table, read_values, sort_and_split
 from drg_lib.sources.files import (
@@ -122,7 +122,7 @@ def check_file(
         _check_as(checked, [name for name in forms[0].header if name.strip()], configs)
     return checked
 
-# %% ../../nbs/sources/check.ipynb #f80d3796
+# %% ../../nbs/sources/check.ipynb #d2aac9df
 def _check_as(checked: Checked, header: list[str], configs: dict[str, dict[str, Any]]) -> None:
     """Check a file by its header against the source that was named, or the one that fits best."""
     fitting = fitting_sources(header, configs)
@@ -135,8 +135,9 @@ def _check_as(checked: Checked, header: list[str], configs: dict[str, dict[str, 
         )
         return
     config = configs[checked.source] | dict(path=checked.path, name=checked.source)
-    if _check_columns(checked, header, config):
-        _check_rows(checked, config)
+    readable = _check_columns(checked, header, config)
+    if readable:
+        _check_rows(checked, readable)
 
 # %% ../../nbs/sources/check.ipynb #35f55851
 def _refuse_unknown(source: str, configs: dict[str, dict[str, Any]]) -> None:
@@ -192,9 +193,9 @@ def _clear(header: list[str], name: str, names: Any) -> bool:
         return False
     return True
 
-# %% ../../nbs/sources/check.ipynb #1bc4c71a
-def _check_columns(checked: Checked, header: list[str], source: dict[str, Any]) -> bool:
-    """Note what each column becomes; whether the rows can be read."""
+# %% ../../nbs/sources/check.ipynb #1b80cca4
+def _check_columns(checked: Checked, header: list[str], source: dict[str, Any]) -> dict[str, Any] | None:
+    """Note what each column becomes; the source without the columns that are lacking, if rows can be read."""
     matched, doubtful = _matched(header, source)
     checked.columns = {name: matched.get(name, "") for name in header}
     needed = columns_of(source)
@@ -209,7 +210,13 @@ def _check_columns(checked: Checked, header: list[str], source: dict[str, Any]) 
             f"No column stands for {canonical}. Remedy: {hint}add the published name in snake case to "
             f"{key}.{canonical} in configs/data_sources/{checked.source}.yaml."
         )
-    return not doubtful and not lacking
+    if doubtful or (lacking and source.get("stay_columns")) or {*KEYS} & {*lacking}:
+        return None
+    return (
+        source
+        if not lacking
+        else source | dict(columns={name: names for name, names in needed.items() if name not in lacking})
+    )
 
 # %% ../../nbs/sources/check.ipynb #e4852925
 def _check_rows(checked: Checked, source: dict[str, Any]) -> None:

@@ -50,11 +50,12 @@ def reason_of(error: BaseException) -> str:
     """What an error says, on one line and short: it may quote a damaged file."""
     return " ".join(str(error).split())[:160]
 
-# %% ../../nbs/sources/containers.ipynb #025c64c9
+# %% ../../nbs/sources/containers.ipynb #cc2d5237
 def truncated(path: Path, error: BaseException) -> DataError:
     """What is said of a compressed file that is not whole."""
     return DataError(
-        f"{path}: the compressed file ends early or is damaged ({reason_of(error)}). Remedy: download it again."
+        f"{path}: the compressed file ends early or is damaged ({reason_of(error)}). "
+        "Remedy: download it again."
     )
 
 # %% ../../nbs/sources/containers.ipynb #0d94f725

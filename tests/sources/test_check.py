@@ -174,3 +174,10 @@ def test_the_configs_are_read_as_hydra_composes_them():
         composed = as_dict(compose([f"data_sources={name}"]).data_sources)
         for key in ("columns", "optional_columns", "measures", "max_gap_years", "n_test_years", "states"):
             assert config[key] == composed[key], (name, key)
+
+
+def test_values_and_settings_are_tried_though_a_column_is_lacking(tmp_path):
+    text = costs([2015, 2016, 2017], **{"Mean Cost": "x"}).replace(",Median Charge", ",Typical")
+    checked = check_file(write(tmp_path / "costs.csv", text), "sparcs_csv")
+    assert "No column stands for median_charge" in checked.faults[0] and "'x'" in checked.faults[1]
+    assert checked.years == [2015, 2016, 2017] and checked.settings
