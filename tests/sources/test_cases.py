@@ -204,3 +204,11 @@ def test_remarks_on_the_files_stand_among_the_findings():
     found = find_all(read_with_set_aside(config)[0], config, remarks=told.remarks)
     row = found[found["check"] == "remark on the files"].iloc[0]
     assert row["severity"] == "report" and row["version"] == "v0" and "exactly 1,000 rows" in row["message"]
+
+
+def test_a_table_with_a_dot_in_its_name_is_read():
+    config, parameters = configured("database")
+    path = CASES / "db_dot_table.sqlite"
+    config = config | dict(url=f"sqlite:///{path}", url_variable=None, table="sparcs.2017")
+    tidy, _ = sanitize_column_names(read_with_set_aside(config)[0], **parameters)
+    assert len(tidy) == 144 and sums(tidy) == PLAIN
