@@ -190,8 +190,8 @@ class CheckedLines:
             row = self.rows + _lines_in(lines[: lines.rfind(b"\n", 0, position) + 1]) + 1
             raise DataError(f"{self.form.path}, row {row} of the file: {problem}. Remedy: {remedy}.")
 
-# %% ../../nbs/sources/csv.ipynb #42df693a
-BLOCK_BYTES = 4 * 2**20
+# %% ../../nbs/sources/csv.ipynb #c5170dbc
+BLOCK_BYTES = 2**20  # pyarrow reads ahead, so several are in memory
 
 # %% ../../nbs/sources/csv.ipynb #535df134
 def line_batches(form: Form, remarks: list[str] | None = None) -> Iterator[pa.RecordBatch]:
