@@ -36,7 +36,7 @@ $(READY): requirements.lock settings.ini setup.py
 	@touch $@
 
 run: $(READY) ## run the pipeline: make run [SOURCE=medicare_csv DATA=file.csv.gz]
-	@choices=$$(drg-choose $(if $(SOURCE),data_sources=$(SOURCE)) $(if $(DATA),data=$(DATA))); \
+	@choices=$$(drg-choose $(if $(SOURCE),data_sources=$(SOURCE)) $(if $(DATA),"data=$$DATA")); \
 	if dvc status --quiet 2>/dev/null; then \
 	  echo "All is up to date: no input, config or notebook has changed. Forecast: data/forecast.parquet; reports: runs/"; \
 	else \

@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['find_all', 'clean_on_trial', 'rows_by_reason']
 
-# %% ../nbs/1_inspection.ipynb #21738b16
+# %% ../nbs/1_inspection.ipynb #06a64963
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
+from .base.contract import finding
 from .base.names import DESCRIPTIONS
 from .cleaning.drop_description_columns import drop_description_columns
 from .cleaning.sanitize_column_names import sanitize_column_names
@@ -17,12 +19,13 @@ from .panel.oddities import entities
 from .versions.checks import check_table, rows_set_aside
 from .versions.rules import as_findings, thresholds_of
 
-# %% ../nbs/1_inspection.ipynb #f65ecdc1
+# %% ../nbs/1_inspection.ipynb #890eb32f
 def find_all(
     raw: pd.DataFrame,
     source: dict[str, Any],
     thresholds: dict[str, Any] | None = None,
     set_aside: pd.DataFrame | None = None,
+    remarks: Iterable[str] = (),
 ) -> pd.DataFrame:
     """Check v0, and v1 and v2 by a dry run.
 
@@ -34,19 +37,21 @@ def find_all(
         Data source config.
     set_aside : DataFrame, optional
         What v0 set aside.
+    remarks : iterable of str
+        What was told when the files were read; v0's sidecar keeps it.
 
     Returns
     -------
     DataFrame
         As `check_table` returns it, with rows set aside as severity "aside", one row a version and reason.
-
     """
     limits = thresholds_of(thresholds)
     published = check_table(raw, "v0", source, limits, set_aside=set_aside)
     if not len(raw):
         return published
     tidy, aside, stops = clean_on_trial(raw, source, limits)
-    parts = [published, as_findings(stops)]
+    told = [finding("v0", "remark on the files", remark, of=len(raw)) for remark in remarks]
+    parts = [published, as_findings(told), as_findings(stops)]
     if len(tidy):
         names = drop_description_columns(tidy, [c for c in tidy if c in DESCRIPTIONS])[1]
         parts.append(check_table(tidy, "v1", source, limits, set_aside=aside))
@@ -56,7 +61,7 @@ def find_all(
     parts += [rows_by_reason("v0", set_aside, len(raw)), rows_by_reason("v1", aside, len(raw))]
     return as_findings(pd.concat(parts, ignore_index=True).to_dict("records"))
 
-# %% ../nbs/1_inspection.ipynb #4327e348
+# %% ../nbs/1_inspection.ipynb #2384971a
 def clean_on_trial(
     raw: pd.DataFrame, source: dict[str, Any], thresholds: dict[str, Any]
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[dict[str, Any]]]:
@@ -67,6 +72,7 @@ def clean_on_trial(
         source["columns"],
         source.get("optional_columns"),
         source.get("has_severity", True),
+        source.get("facility_id_width"),
         source=source.get("title", "the source"),
         faults=faults,
         **{name: thresholds[name] for name in ("largest_amount", "largest_discharges")},

@@ -4,25 +4,26 @@
 
 # %% auto #0
 __all__ = ['KEYS', 'SEVERITY', 'SEVERITY_CODES', 'ID_FORMS', 'DESCRIPTIONS', 'TEXT', 'NUMBER', 'YEAR', 'CODE', 'DTYPES', 'LAG',
-           'ROLL2', 'LOOKING_BACK', 'Accepted', 'looks_back', 'measure_of', 'DataError', 'snake_case', 'match_columns']
+           'ROLL2', 'LOOKING_BACK', 'Accepted', 'MOST_NAMES', 'LONGEST_NAME', 'looks_back', 'measure_of', 'DataError',
+           'snake_case', 'match_columns']
 
-# %% ../../nbs/base/names.ipynb #de2e6d83
+# %% ../../nbs/base/names.ipynb #d7acf3bc
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-# %% ../../nbs/base/names.ipynb #c5cf92dc
+# %% ../../nbs/base/names.ipynb #b41219b4
 KEYS = ["year", "facility_id", "apr_drg_code"]
 SEVERITY = "apr_severity_of_illness_code"
 SEVERITY_CODES = (0, 1, 2, 3, 4)  # 0: not graded, 1 minor, 2 moderate, 3 major, 4 extreme
 
-# %% ../../nbs/base/names.ipynb #f6b41623
+# %% ../../nbs/base/names.ipynb #020fd968
 ID_FORMS = {  # the whole id matches
     "facility_id": r"[A-Za-z]*[0-9][A-Za-z0-9]*",
     "apr_drg_code": r"[0-9]{3}",
 }
 
-# %% ../../nbs/base/names.ipynb #ca07e5c1
+# %% ../../nbs/base/names.ipynb #a37dbf44
 DESCRIPTIONS = [
     "facility_name",
     "apr_drg_description",
@@ -33,29 +34,29 @@ DESCRIPTIONS = [
     "zip",
 ]
 
-# %% ../../nbs/base/names.ipynb #f7e57f9d
+# %% ../../nbs/base/names.ipynb #614b7727
 TEXT, NUMBER, YEAR, CODE = "str", "float64", "int32", "int8"
 DTYPES = {"year": YEAR, "facility_id": TEXT, "apr_drg_code": TEXT, SEVERITY: CODE, "discharges": NUMBER}
 
-# %% ../../nbs/base/names.ipynb #b16a2252
+# %% ../../nbs/base/names.ipynb #706cdcd3
 LAG, ROLL2 = "lag_", "roll2_"
 LOOKING_BACK = (LAG, ROLL2)
 
-# %% ../../nbs/base/names.ipynb #5df45a3d
+# %% ../../nbs/base/names.ipynb #9f1f1ed9
 def looks_back(column: object) -> bool:
     """Whether a column is a feature of earlier years, by its name."""
     return str(column).startswith(LOOKING_BACK)
 
-# %% ../../nbs/base/names.ipynb #4a69d3ba
+# %% ../../nbs/base/names.ipynb #47692d53
 def measure_of(column: str) -> str:
     """The measure that a feature looks back at; a column that is no feature is its own measure."""
     return next((column.removeprefix(prefix) for prefix in LOOKING_BACK if column.startswith(prefix)), column)
 
-# %% ../../nbs/base/names.ipynb #d4a8edbb
+# %% ../../nbs/base/names.ipynb #4c9ebcc6
 class DataError(ValueError):
     """Input that cannot be used; the message names the place (file, row or key) and the remedy."""
 
-# %% ../../nbs/base/names.ipynb #f76d84ba
+# %% ../../nbs/base/names.ipynb #58035f54
 def snake_case(name: object) -> str:
     """A published column name in lower case, with one underscore for each run of other characters.
 
@@ -66,10 +67,10 @@ def snake_case(name: object) -> str:
     """
     return re.sub(r"[^a-z0-9]+", "_", str(name).replace("\ufeff", "").strip().lower()).strip("_")
 
-# %% ../../nbs/base/names.ipynb #e1198e4f
+# %% ../../nbs/base/names.ipynb #c26741c7
 Accepted = Mapping[str, str | Sequence[str] | None]  # canonical name: published names in snake case
 
-# %% ../../nbs/base/names.ipynb #442c992e
+# %% ../../nbs/base/names.ipynb #35e2d7c9
 def match_columns(
     header: Iterable[object],
     columns: Accepted,
@@ -94,23 +95,38 @@ def match_columns(
     ------
     DataError
         When a name stands twice, a needed column is absent, or two published columns mean the same one.
+
+    Notes
+    -----
+    A published name may be accepted for two columns: `apr_severity_of_illness` holds the code in some years
+    and the words beside a code in others. It stands for the one that no other name stands for.
     """
     names = [str(name) for name in header]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         message = f"{where}: the header names {_quoted(twice)} more than once."
         raise DataError(f"{message} Remedy: keep one column of each name.")
-    matched, missing = {}, {}
-    for canonical, accepted in _accepted({**columns, **(optional or {})}).items():
-        published = _published_name(names, canonical, accepted, where)
-        if published is not None:
-            matched[published] = canonical
-        elif canonical in columns:
-            missing[canonical] = accepted
+    accepted = _accepted({**columns, **(optional or {})})
+    matched = _matched(names, accepted, where)
+    missing = {name: accepted[name] for name in columns if name not in matched.values()}
     if missing:
         raise DataError(_lacking(names, missing, where))
     return matched
 
-# %% ../../nbs/base/names.ipynb #4db4cb72
+# %% ../../nbs/base/names.ipynb #56cda81f
+def _matched(names: list[str], accepted: dict[str, list[str]], where: str | Path) -> dict[str, str]:
+    """The columns of a header that stand for canonical ones."""
+    claims = {
+        canonical: [name for name in names if snake_case(name) in known]
+        for canonical, known in accepted.items()
+    }
+    matched: dict[str, str] = {}
+    for canonical in accepted:
+        published = _published_name(canonical, claims, matched, where)
+        if published is not None:
+            matched[published] = canonical
+    return matched
+
+# %% ../../nbs/base/names.ipynb #f14f47dc
 def _accepted(columns: Accepted) -> dict[str, list[str]]:
     """The names that stand for each canonical column, itself first."""
     return {
@@ -118,17 +134,22 @@ def _accepted(columns: Accepted) -> dict[str, list[str]]:
         for canonical, names in columns.items()
     }
 
-# %% ../../nbs/base/names.ipynb #e9d701b8
-def _published_name(header: list[str], canonical: str, accepted: list[str], where: str | Path) -> str | None:
+# %% ../../nbs/base/names.ipynb #764b1ecc
+def _published_name(
+    canonical: str, claims: dict[str, list[str]], matched: dict[str, str], where: str | Path
+) -> str | None:
     """The column of the header that stands for a canonical one; None where there is none."""
-    matches = [name for name in header if snake_case(name) in accepted]
+    matches = [name for name in claims[canonical] if name not in matched]
+    claimed = [name for other, names in claims.items() if other != canonical for name in names]
+    if len(matches) > 1:
+        matches = [name for name in matches if name not in claimed] or matches
     if len(matches) > 1:
         raise DataError(
             f"{where}: columns {_quoted(matches)} both mean {canonical}. Remedy: keep one of them."
         )
     return matches[0] if matches else None
 
-# %% ../../nbs/base/names.ipynb #d8e8e1ac
+# %% ../../nbs/base/names.ipynb #46e22cdf
 def _lacking(header: list[str], missing: dict[str, list[str]], where: str | Path) -> str:
     """What is said of needed columns that no published one stands for."""
     wanted = "; ".join(f"{canonical} (accepted: {', '.join(names)})" for canonical, names in missing.items())
@@ -137,6 +158,12 @@ def _lacking(header: list[str], missing: dict[str, list[str]], where: str | Path
         "Remedy: download the file again, or add the published name to `columns` in the data source's config."
     )
 
-# %% ../../nbs/base/names.ipynb #fcce04ee
+# %% ../../nbs/base/names.ipynb #c0a91a2b
+MOST_NAMES, LONGEST_NAME = 40, 60  # of a header, in a message
+
+
 def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+    """Names for a message, of which a file may have thousands."""
+    names = [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…" for name in names]
+    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(f"'{name}'" for name in names[:MOST_NAMES]) + more

@@ -5,18 +5,23 @@
 # %% auto #0
 __all__ = ['CONTRACT', 'sanitize_column_names', 'oddities_of']
 
-# %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #2c3a4662
+# %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #4a6a3f7f
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from ..base.contract import Contract, Handover
-from ..base.names import DESCRIPTIONS, ID_FORMS
-from ..base.published import as_text, published_table, read_values, sort_and_split
+from drg_lib.base.published import (
+    published_table,
+    read_values,
+    sort_and_split,
+    with_texts,
+    with_withheld,
+)
 from ..panel.oddities import missing_values, unusual_values, years_held
 
-# %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #cce26614
+# %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #89cbbe24
 def sanitize_column_names(
     frame: pd.DataFrame,
     columns: Mapping[str, Any],
@@ -41,7 +46,7 @@ def sanitize_column_names(
         year int32, facility_id str, apr_drg_code str of three digits, the severity int8 (if the source has
         it), discharges float64, amounts float64, descriptions str; sorted by key.
     set_aside : DataFrame
-        Rows of `ungroupable_drgs` with a repeated key, with `reason`.
+        Rows of `ungroupable_drgs` with a repeated key, and rows whose facility is withheld, with `reason`.
 
     Raises
     ------
@@ -49,14 +54,15 @@ def sanitize_column_names(
         For an empty table, an absent column, a value that cannot be right, or a key that comes twice.
     """
     table = published_table(frame, columns, optional_columns, has_severity, source, faults)
-    tidy = read_values(table, optional_columns, facility_id_width, largest_amount, largest_discharges)
-    tidy, ungroupable = sort_and_split(tidy, table, ungroupable_drgs)
-    tidy = tidy.assign(**{c: as_text(tidy[c]) for c in tidy if c in ID_FORMS or c in DESCRIPTIONS})
-    reason = pd.Series("duplicate key of an ungroupable DRG", index=tidy.index[ungroupable], dtype="str")
-    set_aside = tidy[ungroupable].assign(reason=reason).reset_index(drop=True)
+    whole = read_values(table, optional_columns, facility_id_width, largest_amount, largest_discharges)
+    tidy, ungroupable = sort_and_split(whole, table, ungroupable_drgs)
+    tidy = with_texts(tidy)
+    set_aside = with_withheld(
+        tidy[ungroupable].assign(reason="duplicate key of an ungroupable DRG"), whole, table
+    )
     return (tidy[~ungroupable] if ungroupable.any() else tidy).reset_index(drop=True), set_aside
 
-# %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #87999971
+# %% ../../nbs/2_cleaning/v1_sanitize_column_names.ipynb #3f6c6cdc
 def oddities_of(handover: Handover) -> list[dict[str, Any]]:
     """Findings on columns and years of the published rows."""
     frame, version, thresholds = handover.frame, handover.version, handover.thresholds

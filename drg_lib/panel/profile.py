@@ -5,17 +5,19 @@
 # %% auto #0
 __all__ = ['as_canonical', 'overview', 'by_year', 'spread', 'largest', 'make_profile']
 
-# %% ../../nbs/panel/profile.ipynb #40cd20f9
+# %% ../../nbs/panel/profile.ipynb #24a8a4e4
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..base.names import SEVERITY, DataError, match_columns
+from ..base.parse import parse_numbers
+from ..base.published import with_definitions
 from .prices import money_columns
 from ..reporting.style import listed, percent
 
-# %% ../../nbs/panel/profile.ipynb #8fcaa6c0
+# %% ../../nbs/panel/profile.ipynb #48eb6c64
 def as_canonical(raw: pd.DataFrame, source: dict[str, Any]) -> pd.DataFrame:
     """The published table under canonical names, with numbers where text was.
 
@@ -43,12 +45,12 @@ def as_canonical(raw: pd.DataFrame, source: dict[str, Any]) -> pd.DataFrame:
             "v0: the published table has no rows. Remedy: check the file that the data source names."
         )
     names = match_columns(raw.columns, source["columns"], source.get("optional_columns") or {}, where="v0")
-    frame = raw[list(names)].rename(columns=names)
+    frame = with_definitions(raw[list(names)].rename(columns=names))
     money = money_columns(frame.columns, source)
     numbers = [c for c in ("year", SEVERITY, "discharges", *money) if c in frame]
     ids = [c for c in ("facility_id", "apr_drg_code") if c in frame]
-    bare = {c: frame[c].str.replace(",", "", regex=False) for c in (*ids, *numbers)}
-    parsed = {c: _finite_numbers(bare[c]) for c in numbers}
+    bare = {c: frame[c].str.replace(",", "", regex=False) for c in ids}
+    parsed = {c: _finite_numbers(frame[c]) for c in numbers}
     for needed in ("year", *money[:1]):
         if not parsed[needed].notna().any():
             raise DataError(
@@ -56,9 +58,10 @@ def as_canonical(raw: pd.DataFrame, source: dict[str, Any]) -> pd.DataFrame:
             )
     return frame.assign(**{**bare, **parsed})
 
-# %% ../../nbs/panel/profile.ipynb #ac261a2b
+# %% ../../nbs/panel/profile.ipynb #b9636ee3
 def _finite_numbers(text: pd.Series) -> pd.Series:
-    return pd.to_numeric(text, errors="coerce").astype("float64").replace([np.inf, -np.inf], np.nan)
+    numbers, wrong = parse_numbers(text)
+    return pd.Series(np.where(wrong | np.isinf(numbers), np.nan, numbers), index=text.index)
 
 # %% ../../nbs/panel/profile.ipynb #4bfefb8f
 def overview(frame: pd.DataFrame, source: dict[str, Any]) -> pd.Series:

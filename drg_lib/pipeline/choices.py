@@ -38,7 +38,7 @@ def parse(arguments: list[str]) -> dict[str, Any]:
         key, equals, text = argument.partition("=")
         if not equals or key not in present:
             raise DataError(f"'{argument}' is no choice. Remedy: KEY=VALUE with one of {', '.join(present)}.")
-        value = yaml.safe_load(text)
+        value = str(Path(text).expanduser()) if key == "data" else yaml.safe_load(text)
         if isinstance(present[key], list) and not isinstance(value, list):
             value = [part.strip() for part in str(value).split(",")]
         wanted[key] = value
@@ -95,9 +95,9 @@ def check_options(chosen: dict[str, Any]) -> None:
 
 # %% ../../nbs/pipeline/choices.ipynb #2a147398
 def check_data(data: str, source: Any) -> None:
-    """`DataError` when the data file of a source is not there; stays may be a folder of files."""
+    """`DataError` when the data file of a source is not there; and a folder of files is one."""
     path = resolve(data)
-    if not (path.is_file() or (path.is_dir() and source.kind == "discharges")):
+    if not (path.is_file() or (path.is_dir() and source.kind in ("csv", "discharges"))):
         raise DataError(
             f"data: {data} is not a file. "
             "Remedy: give the path of the downloaded file, relative to the project's root."

@@ -158,8 +158,7 @@ def statement_of(source: dict[str, Any], connection: sa.Connection) -> sa.Select
         )
     if query:
         return str(query).strip().rstrip(";")
-    parts = str(table).split(".")
-    name, schema = parts[-1], parts[-2] if len(parts) > 1 else None
+    name, schema = _name_and_schema(connection, str(table))
     names = _columns_of(connection, name, schema, f"{where}: the database has no table '{table}'")
     matched = match_columns(names, source["columns"], source.get("optional_columns"), where=f"table {table}")
     columns: dict[str, sa.ColumnClause] = {column: sa.column(column) for column in names}
@@ -168,6 +167,14 @@ def statement_of(source: dict[str, Any], connection: sa.Connection) -> sa.Select
         .select_from(sa.table(name, schema=schema))
         .order_by(*(columns[p] for p, canonical in matched.items() if canonical in source["columns"]))
     )
+
+# %% ../../nbs/sources/database.ipynb #5d0ab1e7
+def _name_and_schema(connection: sa.Connection, table: str) -> tuple[str, str | None]:
+    """A table's name and schema; a table may have a dot in its own name, such as `sparcs.2017`."""
+    if "." not in table or sa.inspect(connection).has_table(table):
+        return table, None
+    schema, _, name = table.rpartition(".")
+    return name, schema.rpartition(".")[2]
 
 # %% ../../nbs/sources/database.ipynb #6a00ba95
 def _columns_of(connection: sa.Connection, name: str, schema: str | None, problem: str) -> list[str]:

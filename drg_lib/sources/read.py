@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Source', 'Batches', 'Read', 'READERS', 'read_batches', 'first_rows', 'read_with_set_aside', 'read_source',
-           'source_record']
+           'source_record', 'with_what_was_read']
 
-# %% ../../nbs/sources/read.ipynb #501ab43b
+# %% ../../nbs/sources/read.ipynb #022e75cc
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,46 +16,47 @@ import pandas as pd
 import pyarrow as pa
 
 from ..base.files import resolve
-from ..base.names import DataError
+from ..base.names import DataError, match_columns
 from .calibration import load_calibration
-from .csv import csv_batches, open_file
+from .containers import open_file
+from .files import Told, files_record, table_batches, years_note
 from .stays import discharges_record, read_discharges
 from .synthetic import generate_batches
 
-# %% ../../nbs/sources/read.ipynb #07639aec
+# %% ../../nbs/sources/read.ipynb #e06fb6ba
 Source = dict[str, Any]
 Batches = Iterable[pa.RecordBatch | pa.Table]
 Read = tuple[Batches, pd.DataFrame | None]
 
-# %% ../../nbs/sources/read.ipynb #e53fa00a
-def _read_synthetic(source: Source, sample_rows: int | None) -> Read:
+# %% ../../nbs/sources/read.ipynb #3828749a
+def _read_synthetic(source: Source, sample_rows: int | None, told: Told) -> Read:
     calibration = load_calibration(_synthetic_path(source))
     return generate_batches(calibration, source["scale"], source["seed"], source["vintage"]), None
 
-# %% ../../nbs/sources/read.ipynb #a2ce4183
-def _read_csv(source: Source, sample_rows: int | None) -> Read:
-    return csv_batches(_data_path(source), source), None
+# %% ../../nbs/sources/read.ipynb #626a50e4
+def _read_csv(source: Source, sample_rows: int | None, told: Told) -> Read:
+    return table_batches(source | dict(path=_data_path(source)), told), None
 
-# %% ../../nbs/sources/read.ipynb #4f5bd8fa
-def _read_api(source: Source, sample_rows: int | None) -> Read:
+# %% ../../nbs/sources/read.ipynb #cc32a760
+def _read_api(source: Source, sample_rows: int | None, told: Told) -> Read:
     from drg_lib.sources.socrata import api_batches  # imports requests and tenacity
 
     return api_batches(source, sample_rows), None
 
-# %% ../../nbs/sources/read.ipynb #c6001a61
-def _read_database(source: Source, sample_rows: int | None) -> Read:
+# %% ../../nbs/sources/read.ipynb #3023bc23
+def _read_database(source: Source, sample_rows: int | None, told: Told) -> Read:
     from drg_lib.sources.database import database_batches  # imports sqlalchemy
 
     return database_batches(source), None
 
-# %% ../../nbs/sources/read.ipynb #0a658313
-def _read_stays(source: Source, sample_rows: int | None) -> Read:
-    cells, set_aside = read_discharges(source | dict(path=_data_path(source)))
+# %% ../../nbs/sources/read.ipynb #8f6c9383
+def _read_stays(source: Source, sample_rows: int | None, told: Told) -> Read:
+    cells, set_aside = read_discharges(source | dict(path=_data_path(source)), told)
     table = pa.Table.from_pandas(cells, preserve_index=False).replace_schema_metadata(None)
     return iter(table.to_batches()), set_aside
 
-# %% ../../nbs/sources/read.ipynb #0103a5dc
-READERS: dict[str, Callable[[Source, int | None], Read]] = {
+# %% ../../nbs/sources/read.ipynb #501b24dd
+READERS: dict[str, Callable[[Source, int | None, Told], Read]] = {
     "synthetic": _read_synthetic,
     "csv": _read_csv,
     "api": _read_api,
@@ -63,8 +64,8 @@ READERS: dict[str, Callable[[Source, int | None], Read]] = {
     "discharges": _read_stays,
 }
 
-# %% ../../nbs/sources/read.ipynb #e84fbe15
-def read_batches(source: Source, sample_rows: int | None = None) -> Read:
+# %% ../../nbs/sources/read.ipynb #5ced4cb7
+def read_batches(source: Source, sample_rows: int | None = None, told: Told | None = None) -> Read:
     """The rows of a data source as published, in batches, and those that could not become rows of v0.
 
     Parameters
@@ -75,6 +76,8 @@ def read_batches(source: Source, sample_rows: int | None = None) -> Read:
         url (`api`), url_variable and table or query (`database`), stay_columns (`discharges`).
     sample_rows : int, optional
         Only the first rows.
+    told : Told, optional
+        Gets what the files of the source are, and what was passed over while the batches were taken.
 
     Returns
     -------
@@ -86,13 +89,24 @@ def read_batches(source: Source, sample_rows: int | None = None) -> Read:
     Raises
     ------
     DataError
-        When the source names no file, or its file, service or database cannot be used; see `csv_batches`,
+        When the source names no file, or its file, service or database cannot be used; see `table_batches`,
         `api_batches`, `database_batches`, `read_discharges`.
     """
-    batches, set_aside = READERS[_kind(source)](source, sample_rows)
+    told = told if told is not None else Told()
+    batches, set_aside = READERS[_kind(source)](source, sample_rows, told)
+    batches = _with_years_counted(batches, source, told)
     return (batches if sample_rows is None else first_rows(batches, sample_rows)), set_aside
 
-# %% ../../nbs/sources/read.ipynb #9d59f4a7
+# %% ../../nbs/sources/read.ipynb #42a2bd41
+def _with_years_counted(batches: Batches, source: Source, told: Told) -> Iterator[pa.RecordBatch | pa.Table]:
+    """The same batches; the years of their rows are told."""
+    years = {"year": (source.get("columns") or {}).get("year")}
+    for batch in batches:
+        for name in match_columns(batch.schema.names, {}, years):
+            told.count_years(batch, name)
+        yield batch
+
+# %% ../../nbs/sources/read.ipynb #a8f0d92d
 def first_rows(batches: Batches, rows: int) -> Iterator[pa.RecordBatch | pa.Table]:
     """Batches up to so many rows."""
     for batch in batches:
@@ -101,7 +115,7 @@ def first_rows(batches: Batches, rows: int) -> Iterator[pa.RecordBatch | pa.Tabl
         if rows <= 0:
             return
 
-# %% ../../nbs/sources/read.ipynb #db5f506b
+# %% ../../nbs/sources/read.ipynb #7076848c
 def read_with_set_aside(
     source: Source, sample_rows: int | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
@@ -114,12 +128,12 @@ def read_with_set_aside(
     del tables  # else a table of a million rows would be in memory twice
     return table.to_pandas(self_destruct=True, split_blocks=True), set_aside
 
-# %% ../../nbs/sources/read.ipynb #0fde1eaf
+# %% ../../nbs/sources/read.ipynb #87f59421
 def read_source(source: Source, sample_rows: int | None = None) -> pd.DataFrame:
     """The rows of a data source as published, every value text: v0; see `read_batches`."""
     return read_with_set_aside(source, sample_rows)[0]
 
-# %% ../../nbs/sources/read.ipynb #7644bc04
+# %% ../../nbs/sources/read.ipynb #184120e2
 def _kind(source: Source) -> str:
     kind = source.get("kind")
     if kind not in READERS:
@@ -129,11 +143,11 @@ def _kind(source: Source) -> str:
         )
     return kind
 
-# %% ../../nbs/sources/read.ipynb #a7c9ab3c
+# %% ../../nbs/sources/read.ipynb #d444d636
 def _synthetic_path(source: Source) -> str:
     return source.get("path") or "configs/calibration/sparcs_2009_2017.yaml"
 
-# %% ../../nbs/sources/read.ipynb #21227c55
+# %% ../../nbs/sources/read.ipynb #3e7a981c
 def _data_path(source: Source) -> str:
     path, name = str(source.get("path") or ""), source.get("name")
     # params.yaml names a config file until a data file is given.
@@ -145,7 +159,7 @@ def _data_path(source: Source) -> str:
         )
     return path
 
-# %% ../../nbs/sources/read.ipynb #041275c4
+# %% ../../nbs/sources/read.ipynb #0ff55897
 def _file_record(path: str) -> Source:
     """Name, size and SHA-256 of a file, never its folder."""
     file = resolve(path)
@@ -153,7 +167,7 @@ def _file_record(path: str) -> Source:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
     return dict(file=file.name, bytes=file.stat().st_size, sha256=digest)
 
-# %% ../../nbs/sources/read.ipynb #78095cdb
+# %% ../../nbs/sources/read.ipynb #1b5a3fb4
 def _record_of_kind(kind: str, source: Source) -> Source:
     if kind == "api":
         from drg_lib.sources.socrata import api_record  # imports requests and tenacity
@@ -166,12 +180,12 @@ def _record_of_kind(kind: str, source: Source) -> Source:
     if kind == "discharges":
         return discharges_record(source | dict(path=_data_path(source)))
     if kind == "csv":
-        return _file_record(_data_path(source))
+        return files_record(source | dict(path=_data_path(source)))
     return _file_record(_synthetic_path(source)) | {
         name: source[name] for name in ("scale", "seed", "vintage")
     }
 
-# %% ../../nbs/sources/read.ipynb #e8b6c33b
+# %% ../../nbs/sources/read.ipynb #802d6a24
 def source_record(source: Source) -> Source:
     """What v0's sidecar says of the source.
 
@@ -183,9 +197,15 @@ def source_record(source: Source) -> Source:
     Returns
     -------
     dict
-        name, title, synthetic, kind, note; for a file its name, bytes and sha256 (for the synthetic source
-        those of its calibration, and scale, seed and vintage); for the other kinds see `api_record`,
+        name, title, synthetic, kind, note; for a file or a folder see `files_record` (for the synthetic
+        source that of its calibration, and scale, seed and vintage); for the other kinds see `api_record`,
         `database_record`, `discharges_record`.
     """
     record = {name: source.get(name) for name in ("name", "title", "synthetic", "kind", "note")}
     return record | _record_of_kind(_kind(source), source)
+
+# %% ../../nbs/sources/read.ipynb #65079123
+def with_what_was_read(record: Source, told: Told) -> Source:
+    """The record of a source once its rows are read: its note says the years, `remarks` what was told."""
+    note = " ".join(filter(None, [record.get("note"), years_note(told.years)]))
+    return record | dict(note=note) | (dict(remarks=list(told.remarks)) if told.remarks else {})

@@ -324,7 +324,7 @@ def rows_set_aside(
     share, limit = count / max(rows_in, 1), (thresholds.get("largest_set_aside") or {}).get(version)
     if share <= min(thresholds["set_aside_share"], 1.0 if limit is None else limit):
         return []
-    stop = limit is not None and share > limit
+    stop = limit is not None and share > limit and count > thresholds["few_set_aside"]
     by_reason = set_aside["reason"].value_counts().sort_index()
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in by_reason.items())
     remedy = (

@@ -6,9 +6,10 @@
 __all__ = ['save_version', 'tables_beside', 'sidecar_of', 'counts_of', 'digest_of', 'check_version', 'footer_of', 'load_version',
            'load_sidecar', 'is_explore', 'find_version']
 
-# %% ../../nbs/versions/store.ipynb #9d80763c
+# %% ../../nbs/versions/store.ipynb #5ca9f33c
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,7 +28,7 @@ from drg_lib.base.tables import (
 )
 from .chain import EXPLORE_DATA, PIPELINE_DATA, rebuilt_by
 
-# %% ../../nbs/versions/store.ipynb #d5afe094
+# %% ../../nbs/versions/store.ipynb #b2215a6b
 def save_version(
     frame: Any,
     version: str,
@@ -35,7 +36,7 @@ def save_version(
     parent: dict[str, Any] | None = None,
     set_aside: pd.DataFrame | None = None,
     lookups: dict[str, pd.DataFrame] | None = None,
-    config: dict[str, Any] | None = None,
+    config: dict[str, Any] | Callable[[], dict[str, Any]] | None = None,
     rows_joined: int | None = None,
     findings: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
@@ -52,7 +53,8 @@ def save_version(
     lookups : dict of DataFrame, optional
         Tables that stand beside the version, by name.
     config : dict, optional
-        The step's name and parameters; for v0 what it was read from.
+        The step's name and parameters; for v0 what it was read from. A function is called when the rows are
+        written, since only then all is known of what was read.
     rows_joined : int, optional
         For a step that joins rows: how many of the parent's (for v0: of the stays read) went into these.
     """
@@ -62,7 +64,8 @@ def save_version(
     beside = tables_beside(set_aside, lookups, findings)
     for name, table in beside.items():
         write_parquet(table, folder / version / f"{name}.parquet")
-    content = sidecar_of(version, description, beside, parent, config or {}, rows_joined)
+    recorded = config() if callable(config) else config or {}
+    content = sidecar_of(version, description, beside, parent, recorded, rows_joined)
     write_json(content, folder / f"{version}.json")
     return load_sidecar(version, folder)
 

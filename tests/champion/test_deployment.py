@@ -238,12 +238,12 @@ def test_cold_starts_come_from_the_hierarchy_and_are_judged_on_past_years():
 
 
 def test_medicare_forecast_is_whole_and_says_its_reach(medicare_build):
-    """The real panel's forecast for 2022: columns, both methods, CSV as Parquet, dictionary and reach."""
+    """The real panel's forecast for 2020: columns, both methods, CSV as Parquet, dictionary and reach."""
     table = pd.read_parquet(medicare_build / "data" / "forecast.parquet")
     assert (
         list(table) == FORECAST_COLUMNS
         and set(table["method"]) == {"model", "hierarchy"}
-        and (table["year"] == 2022).all()
+        and (table["year"] == 2020).all()
     )
     assert (
         table.drop(columns=["expected_change", "last_year", "last_value", "years_ahead"])

@@ -86,9 +86,9 @@ BAD = {
         ["row 5", "'5'", "severity of illness from 0 to 4", "Remedy"],
     ),
     "a severity in words": (change("APR Severity of Illness Code", "Major"), ["'Major'", "not a number"]),
-    "a missing facility": (
-        change("Facility Id", " "),
-        ["row 5", "'Facility Id'", "key must not be missing", "Remedy"],
+    "no facility in any row": (
+        published().assign(**{"Facility Id": "0"}),
+        ["no row names a facility ('Facility Id' is empty or 0)", "Remedy"],
     ),
     "a DRG in words": (change("APR DRG Code", "Heart Failure"), ["'Heart Failure'", "not a DRG code"]),
     "a DRG of four digits": (change("APR DRG Code", "1194"), ["'1194'", "not a DRG code"]),
@@ -114,6 +114,38 @@ def test_bad_input_is_refused_by_name(case):
     assert str(error.value).startswith("the cost file")
     for word in words:
         assert word in str(error.value), f"{word!r} is not in: {error.value}"
+
+
+@pytest.mark.parametrize("text", ["", " ", "NA", "0", "000", "0.0", "Redacted for Confidentiality"])
+def test_rows_of_a_withheld_facility_are_set_aside_with_their_row(text):
+    kept, aside = sanitize_column_names(change("Facility Id", text), NEEDED, OPTIONAL)
+    assert len(kept) == len(published()) - 1 and aside["reason"].tolist() == ["no facility id"]
+    assert aside["row"].tolist() == [5] and aside["mean_cost"].notna().all()
+
+
+def test_other_faults_of_a_withheld_row_are_still_refused():
+    frame = change("Facility Id", "")
+    frame.loc[4, "Year"] = "Total"
+    with pytest.raises(DataError, match="row 5 of the file.*'Year' holds 'Total'"):
+        sanitize_column_names(frame, NEEDED, OPTIONAL)
+
+
+def test_remedies_do_not_name_what_is_refused_next():
+    for column, remedy in [
+        ("Discharges", "remove the row"),
+        ("Year", "remove the row"),
+        ("Mean Cost", "empty"),
+    ]:
+        with pytest.raises(DataError, match=f"'\\*', which is not a number.*Remedy.*{remedy}"):
+            sanitize_column_names(change(column, "*"), NEEDED, OPTIONAL)
+    kept, _ = sanitize_column_names(change("Mean Cost", ""), NEEDED, OPTIONAL)
+    assert kept["mean_cost"].isna().sum() == 1 + published()["Mean Cost"].eq("").sum()
+
+
+def test_a_message_stays_short_whatever_a_cell_holds():
+    with pytest.raises(DataError) as refusal:
+        sanitize_column_names(change("Mean Cost", "x" * 100_000), NEEDED, OPTIONAL)
+    assert len(str(refusal.value)) < 600
 
 
 def test_a_refusal_counts_the_rows_like_it():

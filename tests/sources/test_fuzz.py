@@ -12,11 +12,13 @@ import collections
 import functools
 import gzip
 import io
+import json
 import random
 import re
 import sys
 import zipfile
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import pandas as pd
 import pytest
@@ -72,7 +74,7 @@ class File:
             None,
             "costs.csv",
         )
-        self.places = []
+        self.places, self.separator = [], ","
 
     def at(self, column):
         return self.header.index(column)
@@ -100,10 +102,10 @@ class File:
         return [self.write(self.header), *map(self.write, self.rows)]
 
     def write(self, fields):
-        return ",".join(map(self.quoted, fields))
+        return self.separator.join(map(self.quoted, fields))
 
     def quoted(self, field):
-        if self.quoting == "all" or any(sign in field for sign in ',"\n\r'):
+        if self.quoting == "all" or any(sign in field for sign in f'{self.separator}"\n\r'):
             return '"' + field.replace('"', '""') + '"'
         return field
 
@@ -218,6 +220,8 @@ def other_spelling_of_a_number(f):
         [
             ("1,234,567.5", "1234567.5"),
             ("8375.410", "8375.41"),
+            ("$8,375.41", "8375.41"),
+            ("$5", "5"),
             ("8.37541e3", "8375.41"),
             ("+42", "42"),
             (".5", "0.5"),
@@ -274,7 +278,9 @@ NO_NUMBERS = [
     ",5",
     "1,,000",
     "(5)",
-    "$5",
+    "$",
+    "5$",
+    "*",
     "5 USD",
     "5%",
     "#REF!",
@@ -338,9 +344,6 @@ def impossible_key(f):
             *(
                 ("Facility Id", i)
                 for i in [
-                    "",
-                    "NA",
-                    "  ",
                     "Albany Memorial",
                     "-4",
                     "4.5",
@@ -352,7 +355,6 @@ def impossible_key(f):
                     "NaN",
                     "N/A",
                     "#N/A",
-                    "Redacted for Confidentiality",
                     "1,45,8",
                     "1,4",
                 ]
@@ -365,6 +367,12 @@ def impossible_key(f):
     )
     f.put(row, column, text)
     return f.refuse_row(row)
+
+
+@mutation("cells")
+def a_withheld_facility(f):
+    f.put(f.pick(), "Facility Id", f.draw.choice(["", "NA", "  ", "Redacted for Confidentiality", "0"]))
+    return RIGHT
 
 
 @mutation("cells")
@@ -475,14 +483,6 @@ def headers_exchanged(f):
 
 
 @mutation("rows")
-def header_inside(f):
-    place = f.pick()
-    f.rows.insert(place, list(f.header))
-    f.truth.insert(place, {})
-    return f.refuse_row(place)
-
-
-@mutation("rows")
 def a_row_twice(f):
     row = f.pick()
     f.rows.append(list(f.rows[row]))
@@ -508,11 +508,11 @@ def ungroupable_twice(f):
 
 
 @mutation("rows")
-def a_row_of_commas(f):
-    place = f.pick()
-    f.rows.insert(place, [""] * len(f.header))
-    f.truth.insert(place, {})
-    return f.refuse_row(place)
+def empty_columns_of_a_spreadsheet(f):
+    more = f.draw.randint(1, 4)
+    f.header = [*f.header, *[""] * more]
+    f.rows = [[*row, *[""] * more] for row in f.rows]
+    return RIGHT
 
 
 @mutation("rows")
@@ -542,12 +542,13 @@ def other_order_of_rows(f):
 @mutation("rows")
 def european_numbers(f):
     turn = str.maketrans(",.", ".,")
-    for row in f.rows:
-        for name in MONEY:
-            text = row[f.at(name)].replace(",", "")
-            if re.fullmatch(r"[0-9.]+", text):
-                row[f.at(name)] = f"{float(text):,.2f}".translate(turn)
-    return f.refuse("row 1 of the file")
+    for row, says in zip(f.rows, f.truth):
+        for name in [*MONEY, "Discharges"]:
+            text = row[f.at(name)].replace(",", "").lstrip("$")
+            if re.fullmatch(r"[0-9]*\.?[0-9]+", text):
+                amount = f"{float(text):,.2f}" if name in MONEY else f"{int(text):,}"
+                row[f.at(name)], says[name] = amount.translate(turn), amount
+    return RIGHT
 
 
 @mutation("rows")
@@ -566,7 +567,24 @@ def other_line_ends(f):
 @mutation("text")
 def old_line_ends(f):
     f.text = f.as_text().replace("\n", "\r")
-    return f.refuse("the header", "line ends")
+    return RIGHT
+
+
+@mutation("text")
+def header_inside(f):
+    lines = f.as_text().split("\n")
+    lines.insert(f.draw.randrange(1, len(lines)), lines[0])
+    f.text = "\n".join(lines)
+    return RIGHT
+
+
+@mutation("text")
+def rows_of_separators(f):
+    lines = f.as_text().split("\n")
+    for _ in range(f.draw.randint(1, 3)):
+        lines.insert(f.draw.randrange(1, len(lines)), "," * (len(f.header) - 1))
+    f.text = "\n".join(lines)
+    return RIGHT
 
 
 @mutation("text")
@@ -621,8 +639,9 @@ def a_line_lost(f):
 
 @mutation("text")
 def other_delimiter(f):
-    f.text = f.as_text().replace(",", f.draw.choice([";", "\t", "|"]))
-    return f.refuse("the header lacks year")
+    f.separator = f.draw.choice([";", "\t", "|"])
+    f.text = f.draw.choice(["", f"sep={f.separator}\n"]) + f.as_text()
+    return RIGHT
 
 
 @mutation("text")
@@ -669,7 +688,7 @@ def a_line_above(f):
         f.draw.choice(["# downloaded 2025\n", "SPARCS\n", "\n", "sep=,\n", ",,,\n", '"Costs, by hospital"\n'])
         + f.as_text()
     )
-    return f.refuse("costs.csv")
+    return RIGHT
 
 
 @mutation("text")
@@ -698,29 +717,36 @@ def byte_order_mark(f):
 @mutation("bytes")
 def utf16(f):
     f.content = f.as_text().encode(f.draw.choice(["utf-16", "utf-16-le", "utf-16-be", "utf-32"]))
-    return f.refuse("UTF-8")
+    return RIGHT
 
 
 @mutation("bytes")
 def another_encoding(f):
-    text = (
-        f.as_text()
-        .replace("Hospital", "Hôpital")
-        .replace("Medical", "Médical")
-        .replace("Hosp", "Hôsp")
-        .replace("Medicine", "Médicine")
-    )
-    f.content = text.encode("latin-1", "replace")
-    return f.refuse("not UTF-8") if f.content != f.as_text().encode("latin-1", "replace") else RIGHT
+    def in_it(text):
+        text = text.replace("Hosp", "Hôsp").replace("Medical", "Médical").replace("Minor", "Mi–or")
+        return text.encode(encoding, "replace").decode(encoding)
+
+    encoding = f.draw.choice(["latin-1", "cp1252"])
+    end = "\n" if "\n" in f.as_text() else "\r"
+    lines = [
+        line if re.search("apr.drg.code", line, re.IGNORECASE) else in_it(line)
+        for line in f.as_text().split(end)
+    ]
+    f.truth = [
+        {name: in_it(text) if name in TEXTS else text for name, text in row.items()} for row in f.truth
+    ]
+    mark = f.draw.choice([b"", b"\xef\xbb\xbf"])
+    f.content = mark + end.join(lines).encode(encoding, "replace")
+    return RIGHT
 
 
 @mutation("bytes")
 def another_encoding_in_a_row(f):
     lines = f.as_bytes().split(b"\n")
     row = f.pick_line(lines)
-    lines[row + 1] += f.draw.choice([b"\xe9", b"\xff", b"\xc3", b"\xf0\x9f", b"\x80"])
+    lines[row + 1] += f.draw.choice([b"\xe9", b"\xff", b"\xc3", b"\xf0\x9f", b"\x80", b"\x81"])
     f.content = b"\n".join(lines)
-    return f.refuse(f"row {row + 1} of the file")
+    return f.refuse(f"row {row + 1} of the file") if f.header[-1] == "Median Cost" else EITHER
 
 
 @mutation("bytes")
@@ -729,6 +755,8 @@ def a_row_in_utf16(f):
     row = f.pick_line(lines)
     lines[row + 1] = lines[row + 1].decode("utf-8", "replace").encode("utf-16-le")
     f.content = b"\n".join(lines)
+    if row < 0:
+        return EITHER  # all of the file is one line
     return f.refuse(f"row {row + 1} of the file")
 
 
@@ -786,10 +814,96 @@ def compressed(f):
             lambda: zipped({"costs.csv": content}, compression=zipfile.ZIP_STORED),
             lambda: zipped({"costs.csv": content}, compression=zipfile.ZIP_LZMA),
             lambda: zipped({"costs.csv": content}, compression=zipfile.ZIP_BZIP2),
+            lambda: zipped({"costs.txt": content, "readme.pdf": "x"}),
         ]
     )()
     f.name = f.draw.choice(["costs.csv", "costs.csv.gz", "costs.zip", "costs"])
     return RIGHT
+
+
+def workbook(sheets):
+    "A workbook as a spreadsheet writes it: numbers as numbers, the rest as text."
+
+    def cell(value):
+        if re.fullmatch(r"[1-9][0-9]{0,6}(\.[0-9]{1,2})?", value):
+            return f"<c><v>{value}</v></c>"
+        return (
+            f'<c t="inlineStr"><is><t xml:space="preserve">{escape(value)}</t></is></c>' if value else "<c/>"
+        )
+
+    names = [f'<sheet name="{name}" sheetId="{i}" r:id="r{i}"/>' for i, name in enumerate(sheets, 1)]
+    kind = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    package = "http://schemas.openxmlformats.org/package/2006"
+    relations = [
+        f'<Relationship Id="r{i}" Type="{kind}/worksheet" Target="worksheets/sheet{i}.xml"/>'
+        for i in range(1, len(sheets) + 1)
+    ]
+    rows = {
+        f"xl/worksheets/sheet{i}.xml": f'<worksheet xmlns="{main}"><sheetData>'
+        + "".join(f"<row>{''.join(map(cell, row))}</row>" for row in table)
+        + "</sheetData></worksheet>"
+        for i, table in enumerate(sheets.values(), 1)
+    }
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{package}/content-types"/>',
+        "_rels/.rels": f'<Relationships xmlns="{package}/relationships"><Relationship Id="r0" '
+        f'Type="{kind}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{kind}"><sheets>{"".join(names)}</sheets>'
+        "</workbook>",
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships">'
+        f"{''.join(relations)}</Relationships>",
+    }
+    return zipped(parts | rows)
+
+
+def whole_rows(f):
+    return f.text is None and all(len(row) == len(f.header) for row in f.rows)
+
+
+@mutation("bytes")
+def a_workbook(f):
+    if whole_rows(f):
+        above = f.draw.choice([[], [["Costs by hospital"], []]])
+        sheets = {"Costs": [*above, f.header, *f.rows]}
+        f.content = workbook(
+            f.draw.choice([{}, {"Read me": [["The costs are on the next sheet."]]}]) | sheets
+        )
+        f.name = f.draw.choice(["costs.xlsx", "costs.csv"])
+    return RIGHT
+
+
+@mutation("bytes")
+def records(f):
+    if whole_rows(f) and len(set(f.header)) == len(f.header):
+        rows = [dict(zip(f.header, row)) for row in f.rows]
+        rows[1:] = [
+            {name: text for name, text in row.items() if text} for row in rows[1:]
+        ]  # as the service does
+        f.content = f.draw.choice(
+            [
+                lambda: json.dumps(rows),
+                lambda: json.dumps(rows, indent=2, ensure_ascii=False),
+                lambda: "\n".join(map(json.dumps, rows)) + "\n",
+                lambda: json.dumps(portal_export(f)),
+            ]
+        )().encode(f.draw.choice(["utf-8", "utf-8-sig", "utf-16"]))
+        f.name = f.draw.choice(["costs.json", "costs.csv"])
+    return RIGHT
+
+
+def portal_export(f):
+    own = [dict(name=name, fieldName=f":{name}") for name in ("sid", "id")]
+    columns = [dict(name=name, fieldName=name.lower()) for name in f.header]
+    rows = [["row-1", "0000", *[text or None for text in row]] for row in f.rows]
+    return dict(meta=dict(view=dict(name="Costs", columns=own + columns)), data=rows)
+
+
+@mutation("bytes")
+def records_that_are_cut(f):
+    content = json.dumps([dict(zip(f.header, row)) for row in f.rows]).encode()
+    f.content = content[: f.draw.randrange(len(content) // 2, len(content) - 1)]
+    return f.refuse("costs.csv")
 
 
 @mutation("bytes")
@@ -823,7 +937,7 @@ def wrong_archive(f):
     f.content = f.draw.choice(
         [
             lambda: zipped({"a.csv": content, "b.csv": content}),
-            lambda: zipped({"costs.txt": content}),
+            lambda: zipped({"costs.pdf": content}),
             lambda: zipped({}),
             lambda: gzip.compress(gzip.compress(content)),
             lambda: zipped({"xl/workbook.xml": "<x/>"}),
@@ -849,12 +963,13 @@ def unique(f):
 def literal(row):
     "What a row says, as values of v1."
     texts = {name: None if value.strip() in ("", "NA") else value.strip() for name, value in row.items()}
+    facility = texts["Facility Id"]
     return (
         int(whole_number(row["Year"])),
-        whole_number(row["Facility Id"]),
+        facility and (whole_number(facility) if re.fullmatch(r"[0-9,.]+", facility) else facility),
         whole_number(row["APR DRG Code"]).zfill(3),
         int(row["APR Severity of Illness Code"]),
-        *(texts[name] and float(texts[name].replace(",", "")) for name in NUMBERS),
+        *(texts[name] and float(texts[name].replace(",", "").lstrip("$")) for name in NUMBERS),
         *(texts[name] for name in TEXTS),
     )
 

@@ -132,7 +132,11 @@ compressed = gzip.compress(("\n".join([HEADER, *(ROWS * 200)])).encode())
 archive = zipped({"costs.csv": "\n".join([HEADER, *(ROWS * 200)])})
 BAD = {
     "empty file": (b"", ["is empty (0 bytes)", "Remedy: download"]),
-    "blank first line": (b"\n" + TEXT.encode(), ["first line is blank", "Remedy"]),
+    "blank lines only": (b"\n\r\n\n", ["first line is blank", "Remedy"]),
+    "a row above the header": (
+        "\n".join([ROWS[0], HEADER, *ROWS[1:], ""]).encode(),
+        ["line 1 above the header has 14 fields, so it may be a row", "Remedy"],
+    ),
     "header only": ((HEADER + "\n").encode(), ["a header and no rows", "Remedy: download"]),
     "header only, no line end": (HEADER.encode(), ["a header and no rows", "Remedy: download"]),
     "one needed column missing": (missing("Mean Cost"), ["lacks mean_cost", "Found: 'Year'", "Remedy"]),
@@ -142,9 +146,8 @@ BAD = {
     ),
     "a web page instead": (
         b"<!DOCTYPE html>\n<html></html>\n",
-        ["lacks year", "Found: '<!DOCTYPE html>'", "Remedy"],
+        ["lacks facility_id", "Found: '<!DOCTYPE html>'", "Remedy"],
     ),
-    "semicolons": (TEXT.replace(",", ";").encode(), ["lacks year", "Found: 'Year;Facility Id", "Remedy"]),
     "a name twice": (
         TEXT.replace("Median Cost", "Mean Cost").encode(),
         ["names 'Mean Cost' more than once", "Remedy: keep one"],
@@ -169,15 +172,11 @@ BAD = {
         (TEXT + ROWS[0].rstrip('"') + "\n" + "2017,4,x\n" * 3).encode(),
         ["row 4 of the file", "a quote that is not closed", "Remedy"],
     ),
-    "not UTF-8": (
-        TEXT.replace("É", "\xc9").encode("latin-1"),
-        ["row 3 of the file", "not UTF-8", "Remedy: save the file as CSV in UTF-8"],
+    "neither UTF-8 nor Windows-1252": (
+        TEXT.replace("É", "\x81").encode("latin-1"),
+        ["row 3 of the file", "neither UTF-8 nor Windows-1252", "Remedy: save the file as CSV in UTF-8"],
     ),
-    "header not UTF-8": (
-        TEXT.replace("Facility Name", "Facility N\xe4me").encode("latin-1"),
-        ["the header is not UTF-8", "Remedy"],
-    ),
-    "UTF-16": (TEXT.encode("utf-16"), ["the header is not UTF-8", "Remedy: save the file as CSV in UTF-8"]),
+    "UTF-16 that is cut": (TEXT.encode("utf-16")[:-9], ["not whole utf-16-le text", "Remedy"]),
     "truncated gzip": (
         compressed[: len(compressed) // 2],
         ["compressed file ends early or is damaged", "Remedy: download"],
@@ -193,7 +192,7 @@ BAD = {
         zipped({"a.csv": TEXT, "b.csv": TEXT}),
         ["holds 2 CSV files (a.csv, b.csv)", "Remedy: unpack it"],
     ),
-    "zip without a CSV file": (zipped({"a.txt": TEXT}), ["holds 0 CSV files (none)", "Remedy: unpack it"]),
+    "zip without a CSV file": (zipped({"a.pdf": TEXT}), ["holds 0 CSV files (none)", "Remedy: unpack it"]),
     "zip with an empty CSV": (zipped({"a.csv": ""}), ["first line is blank", "Remedy"]),
 }
 
@@ -212,7 +211,7 @@ def test_bad_files_are_refused_with_place_and_remedy(tmp_path, case):
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(DataError, match="nowhere.csv: not there. Remedy"):
         read_source(configured(path=tmp_path / "nowhere.csv"))
-    with pytest.raises(DataError, match="is a folder. Remedy: name the CSV file"):
+    with pytest.raises(DataError, match="the folder holds no .csv.*Remedy: put the downloaded files there"):
         read_source(configured(path=tmp_path))
 
 
@@ -258,7 +257,7 @@ def test_unknown_kind():
     "bad,row",
     [
         (lambda r: r + ",1", 5000),
-        (lambda r: r.replace("Heart", "H\xe4rt"), 5000),
+        (lambda r: r.replace("Heart", "H\x81rt"), 5000),
         (lambda r: r.replace('Inc."', "Inc."), 5000),
     ],
 )
@@ -357,7 +356,9 @@ def test_sparcs_extracts(name, rows):
 
 def test_discharge_level_extract_is_refused_as_another_file():
     with pytest.raises(
-        DataError, match="sparcs_discharges_2016_sample.csv: the header lacks discharges.*Remedy"
+        DataError,
+        match="sparcs_discharges_2016_sample.csv: the header lacks discharges.*Remedy.*"
+        "The columns are those of sparcs_discharges: make run SOURCE=sparcs_discharges DATA=",
     ):
         read_source(configured(path=extract("sparcs_discharges_2016_sample.csv")))
 

@@ -596,4 +596,4 @@ def test_the_config_needs_no_data_file(tmp_path):
         "data"
     ] == str(tmp_path / "stays")
     with pytest.raises(DataError, match="is not a file"):
-        complete(dict(data_sources="sparcs_csv", data=str(tmp_path / "stays")), choices)
+        complete(dict(data_sources="sparcs_csv", data=str(tmp_path / "nowhere")), choices)

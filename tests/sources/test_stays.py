@@ -128,6 +128,8 @@ DIRT = [
     (dict(facility="", name="Redacted for Confidentiality"), "no facility id"),
     (dict(facility="NA"), "no facility id"),
     (dict(facility="1,45"), "no facility id"),
+    (dict(facility="0"), "no facility id"),
+    (dict(facility="0000"), "no facility id"),
     (dict(drg=""), "no DRG code"),
     (dict(drg="UNGROUPABLE"), "no DRG code"),
     (dict(drg="19.5"), "no DRG code"),
@@ -196,7 +198,7 @@ def test_dirt_is_set_aside_with_its_reason_and_its_text(tmp_path):
         set_aside=set_aside,
         config=source_record(configured(tmp_path / "stays.csv")),
     )
-    assert sidecar["rows_set_aside"] == len(DIRT) and sidecar["set_aside"]["no facility id"] == 4
+    assert sidecar["rows_set_aside"] == len(DIRT) and sidecar["set_aside"]["no facility id"] == 6
     pd.testing.assert_frame_equal(load_version("v0", tmp_path / "data"), frame)
 
 
@@ -281,9 +283,9 @@ BAD = {
         "\n".join([",".join(HEADER), stay(), "2016,4"]) + "\n",
         ["row 2 of the file: has 2 fields", "Remedy"],
     ),
-    "not UTF-8": (
-        ("\n".join([",".join(HEADER), stay(name="\xc9lan")]) + "\n").encode("latin-1"),
-        ["row 1 of the file: holds bytes that are not UTF-8", "Remedy"],
+    "neither UTF-8 nor Windows-1252": (
+        ("\n".join([",".join(HEADER), stay(name="\x81lan")]) + "\n").encode("latin-1"),
+        ["row 1 of the file: holds bytes that are neither UTF-8 nor Windows-1252", "Remedy"],
     ),
     "cut gzip": (
         gzip.compress("\n".join([",".join(HEADER), *[stay()] * 500]).encode())[:-30],

@@ -525,7 +525,7 @@ def test_a_damaged_file_shows_all_its_faults(synthetic):
         raw.loc[30, "Discharges"],
     ) = "n/a", "-5", "216", "0"
     raw.loc[40, "Facility Id"], raw.loc[50:52, "Median Cost"], raw.loc[60, "APR DRG Code"] = (
-        "",
+        "4/5",
         "1e300",
         "Heart",
     )
@@ -547,7 +547,7 @@ def test_a_damaged_file_shows_all_its_faults(synthetic):
         "row 1 of the file" in found.loc[found["column"] == "Mean Charge", "example"].iloc[0]
         and found["message"].str.contains("Remedy|set aside").all()
     )
-    with pytest.raises(DataError, match="row 41 of the file.*'Facility Id' holds ''"):
+    with pytest.raises(DataError, match="row 41 of the file.*'Facility Id' holds '4/5'"):
         apply_step("v1", raw, synthetic[1]["v1"]["parameters"])
     clean = find_all(synthetic[1]["v0"]["after"], source, THRESHOLDS)
     assert not (clean["severity"] == "stop").any()

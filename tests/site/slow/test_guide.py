@@ -50,6 +50,7 @@ ELSEWHERE = {
     r"dvc repro --force --single-item deployment": "a registration is in test_serving.py",
     r"dvc exp run --temp .*": "minutes; dvc exp run without it is in test_pipeline.py",
     r"dvc exp run .*|dvc plots show|dvc repro( inspection| deployment)?": "test_pipeline.py",
+    r"python -m drg_lib\.pipeline\.source_check .*": "test_check.py",
     r"drg-run (--help|.* --multirun)": "test_runner.py",
     r"drg-run stage=comparison.*": "test_comparison.py",
     r"drg-run stage=experiments": "test_experiments.py",
