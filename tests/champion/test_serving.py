@@ -195,10 +195,10 @@ def test_registered_version_tells_where_it_comes_from(medicare_build):
     assert {o.name for o in model.signature.outputs} == {*VALUES, "remark"}
     assert set(input_example(registered["folder"])) == set(inputs(medicare_build, "mean_payment"))
     assert not list(registered["folder"].rglob("*.pkl"))
-    data = client.get_run(version.run_id).inputs.dataset_inputs
-    assert {d.dataset.name for d in data} >= {
-        "mean_payment v12"
-    } and "partitions/mean_payment.parquet" in data[0].dataset.source + data[-1].dataset.source
+    read = client.get_run(version.run_id).inputs.dataset_inputs
+    sources = {of_run.dataset.name: of_run.dataset.source for of_run in read}
+    assert set(sources) == {"v9", "mean_payment v12", "mean_charge v12"}
+    assert "data/partitions/mean_payment.parquet" in sources["mean_payment v12"]
 
 
 def test_without_a_registry_the_remedy_is_the_one_that_registers(tmp_path):
