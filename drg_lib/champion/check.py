@@ -76,7 +76,7 @@ def matched_columns(frame: pd.DataFrame, champion: Champion, where: str) -> dict
     if missing:
         raise DataError(
             f"{where}: lacks the column{'s' if len(missing) > 1 else ''} {named_briefly(missing)}. "
-            "Remedy: give all columns of `drg-score --example FILE`; a number that is not known stays empty."
+            "Remedy: give all columns of `drg score --example FILE`; a number that is not known stays empty."
         )
     return names
 

@@ -160,17 +160,17 @@ def write(chosen: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     return changed
 
 # %% ../../nbs/pipeline/choices.ipynb #dbb2685a
-USAGE = """drg-choose [KEY=VALUE ...]
+USAGE = """drg choose [KEY=VALUE ...]
 
 Sets the choices in params.yaml that `dvc repro` follows; without arguments it shows them.
 
-  drg-choose data_sources=medicare_csv data=FILE
-  drg-choose models=ridge,catboost
-  drg-choose data_sources=synthetic"""
+  drg choose data_sources=medicare_csv data=FILE
+  drg choose models=ridge,catboost
+  drg choose data_sources=synthetic"""
 
 # %% ../../nbs/pipeline/choices.ipynb #b66541f1
 def main() -> None:
-    """`drg-choose [KEY=VALUE ...]`: without arguments it shows the choices."""
+    """`drg choose [KEY=VALUE ...]`: without arguments it shows the choices."""
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(USAGE)
         return
@@ -179,7 +179,7 @@ def main() -> None:
         for key, value in choices().items():
             print(f"  {key}: {value}" + (f"   (was {changed[key][0]})" if key in changed else ""))
     except DataError as error:
-        print(f"drg-choose: {error}", file=sys.stderr)
+        print(f"drg choose: {error}", file=sys.stderr)
         sys.exit(2)
 
 # %% ../../nbs/pipeline/choices.ipynb #a6e3b6ad

@@ -374,7 +374,7 @@ def refuse_unknown_keys(config: Any) -> None:
 
 # %% ../../nbs/pipeline/config.ipynb #87ed3336
 def compose(overrides: Iterable[str] = (), root: Path | None = None) -> Any:
-    """Compose a config as `drg-run` would.
+    """Compose a config as `drg run` would.
 
     Parameters
     ----------

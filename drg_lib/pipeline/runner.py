@@ -40,10 +40,10 @@ def run_or_exit(config: Any, root: Path) -> None:
     try:
         run_stage(config, root)
     except (ParameterError, OmegaConfBaseException) as error:
-        print(f"drg-run: {error}", file=sys.stderr)
+        print(f"drg run: {error}", file=sys.stderr)
         sys.exit(2)
     except (DataError, RuntimeError) as error:
-        print(f"\ndrg-run: {error}", file=sys.stderr)
+        print(f"\ndrg run: {error}", file=sys.stderr)
         sys.exit(1)
 
 # %% ../../nbs/pipeline/runner.ipynb #5d7f5120
@@ -71,8 +71,8 @@ def compose_or_exit(overrides: list[str], root: Path) -> Any:
         lines = "\n".join(reasons).splitlines()
         reason = "\n".join(line for line in lines if not line.startswith("To append to your config"))
         print(
-            f"drg-run: {reason}\nRemedy: correct the override or the config file; "
-            "`drg-run --help` lists the groups and their options.",
+            f"drg run: {reason}\nRemedy: correct the override or the config file; "
+            "`drg run --help` lists the groups and their options.",
             file=sys.stderr,
         )
         sys.exit(2)
@@ -86,7 +86,7 @@ def run_by_hydra(overrides: list[str], root: Path) -> None:
     try:
         sys.argv[1:] = [*chosen_overrides(overrides), *map(quoted, sys.argv[1:])]
     except DataError as error:
-        sys.exit(f"drg-run: {error}")
+        sys.exit(f"drg run: {error}")
     started = hydra.main(version_base="1.3", config_path=str(root / "configs"), config_name="config")
     started(lambda config: run_or_exit(in_sweep(config), root))()
 
@@ -102,11 +102,11 @@ def run_here() -> None:
 
 
 def main() -> None:
-    """`drg-run`: see `drg-run --help`."""
+    """`drg run`: see `drg run --help`."""
     try:
         root = project_root()
     except DataError as error:
-        sys.exit(f"drg-run: {error}")
+        sys.exit(f"drg run: {error}")
     run_own_code(root)
     os.chdir(root)
     run_warm(["-c", f"from {__name__} import run_here; run_here()", *sys.argv[1:]])

@@ -247,9 +247,9 @@ def serve(folder: Path | str, port: int = 8000) -> None:
 
 # %% ../../nbs/site/site.ipynb #69e5dc1c
 def main(arguments: list[str] | None = None) -> None:
-    """`drg-docs`: build the site, and show it when a person is at the terminal."""
+    """`drg docs`: build the site, and show it when a person is at the terminal."""
     about = "Build the site from docs/, runs/ and results/ into build/site, offline."
-    parser = argparse.ArgumentParser(prog="drg-docs", description=about)
+    parser = argparse.ArgumentParser(prog="drg docs", description=about)
     served = "serve it on this machine afterwards; by default when run from a terminal"
     parser.add_argument("--serve", action=argparse.BooleanOptionalAction, help=served)
     port = "the port, or a free one where it is taken (8000)"
@@ -259,11 +259,11 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         page, missing = build_site(strict=given.strict)
         for line in missing:
-            print(f"drg-docs: {line}", file=sys.stderr)
+            print(f"drg docs: {line}", file=sys.stderr)
         print(f"Site: {page}")
         if given.serve or (given.serve is None and sys.stdin.isatty() and sys.stdout.isatty()):
             serve(page.parent, given.port)
         else:
-            print("Open that file, or serve it with `drg-docs --serve`")
+            print("Open that file, or serve it with `drg docs --serve`")
     except DataError as error:
-        sys.exit(f"drg-docs: {error}")
+        sys.exit(f"drg docs: {error}")

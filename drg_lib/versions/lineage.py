@@ -287,9 +287,9 @@ OPTIONS = {
 
 # %% ../../nbs/versions/lineage.ipynb #aef8d06d
 def parser() -> argparse.ArgumentParser:
-    """The arguments of `drg-lineage`."""
+    """The arguments of `drg lineage`."""
     arguments = argparse.ArgumentParser(
-        prog="drg-lineage",
+        prog="drg lineage",
         description="Print the lineage of the data versions: "
         "step, rows, columns, size, hash, parent, config.",
         epilog="Exit status: 0 all is well; "
@@ -307,7 +307,7 @@ def parser() -> argparse.ArgumentParser:
 
 # %% ../../nbs/versions/lineage.ipynb #3c46302d
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """`drg-lineage`: see `drg-lineage --help`."""
+    """`drg lineage`: see `drg lineage --help`."""
     given = parser().parse_args(arguments)
     if given.remove and not given.cache:
         parser().error("--remove needs --cache")
@@ -315,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = report(given)
         sys.stdout.flush()
     except DataError as error:
-        print(f"drg-lineage: {error}", file=sys.stderr)
+        print(f"drg lineage: {error}", file=sys.stderr)
         status = 1
     except BrokenPipeError:  # the reader, `head` for example, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -335,7 +335,7 @@ def report(given: argparse.Namespace) -> int:
         print_text(folder, sidecars, table, checks, given)
     amiss = [*broken(table), *(sentence for checked in checks for sentence in damages(checked))]
     for sentence in amiss:
-        print(f"drg-lineage: {sentence}", file=sys.stderr)
+        print(f"drg lineage: {sentence}", file=sys.stderr)
     return 1 if amiss else 0
 
 # %% ../../nbs/versions/lineage.ipynb #ec2e71e6

@@ -39,7 +39,7 @@ def test_a_figure_that_differs_is_found(places):
 
 def test_the_notebook_runs_on_demand(medicare_build, tmp_path):
     project = copy_build(medicare_build, tmp_path / "copy")
-    run(project, "drg-run", "stage=experiments")
+    run(project, "drg", "run", "experiments")
     scraps = read_scraps(project / "runs" / "experiments.ipynb")
     assert scraps["differing"] == 0 and scraps["in_mlflow"] == scraps["figures_compared"] > 100
     assert scraps["in_dvc"] == 2 * 7

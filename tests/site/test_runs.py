@@ -108,7 +108,7 @@ def test_dvc_shows_one_row_a_target_and_eight_figures(medicare_build):
 def test_a_sweep_and_a_commit_stand_beside_the_pipeline(medicare_build, tmp_path, monkeypatch, capsys):
     project = copy_build(medicare_build, tmp_path / "copy")
     sweep = ["target=mean_charge", "models=ridge", "ml_experiments.n_trials=1,3", "--multirun"]
-    run(project, "drg-run", "stage=modeling", *sweep)
+    run(project, "drg", "run", "modeling", *sweep)
     monkeypatch.setitem(os.environ, "DRG_LIB_ROOT", str(project))
     compare(figures=["rmse", "coverage_90"], json=True)
     rows = [row for row in json.loads(capsys.readouterr().out) if row["target"] == "mean_charge"]

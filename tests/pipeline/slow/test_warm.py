@@ -80,18 +80,18 @@ def test_a_changed_module_is_seen(project):
     before = module.read_text()
     try:
         module.write_text(before + "\nraise RuntimeError('as it stands now')\n")
-        done = run(project, "drg-run", "stage=ingestion", "data_sources=synthetic", check=False)
+        done = run(project, "drg", "run", "ingestion", "data_sources=synthetic", check=False)
         assert done.returncode == 1 and "as it stands now" in done.stderr
     finally:
         module.write_text(before)
-    run(project, "drg-run", "stage=ingestion", "data_sources=synthetic")
+    run(project, "drg", "run", "ingestion", "data_sources=synthetic")
 
 
 def test_a_stage_makes_the_same_bytes_with_and_without_it(project):
     made = []
     for address in (os.environ.get(ADDRESS) or "", ""):
         env = {ADDRESS: address}
-        run(project, "drg-run", "stage=ingestion", "data_sources=synthetic", env=env)
+        run(project, "drg", "run", "ingestion", "data_sources=synthetic", env=env)
         made.append([(project / "data" / name).read_bytes() for name in ("v0.parquet", "v0.json")])
     assert made[0] == made[1]
 
@@ -141,4 +141,4 @@ def test_it_ends_with_its_command(project):
 
 def test_without_an_interpreter_a_stage_runs_all_the_same(project):
     env = {ADDRESS: str(project / "no-such-socket")}
-    run(project, "drg-run", "stage=ingestion", "data_sources=synthetic", env=env)
+    run(project, "drg", "run", "ingestion", "data_sources=synthetic", env=env)
