@@ -305,8 +305,8 @@ def version_entry(version: str, key: str) -> str | None:
     return listed[version][key]
 
 # %% ../../nbs/pipeline/config.ipynb #591ef8c2
-def stage_lines(root: Path | None = None) -> str:
-    """The stages in order, one a line: the sentence of its notebook, or the versions that have one each."""
+def stage_lines(root: Path | None = None, width: int = 110) -> str:
+    """The stages in order, a line of `width` each: the notebook's sentence, or the versions that have one."""
     root = root or project_root()
     sections = [
         yaml.safe_load(path.read_text(encoding="utf-8")) | {"name": re.sub(r"^\d+_", "", path.stem)}
@@ -321,7 +321,9 @@ def stage_lines(root: Path | None = None) -> str:
         else:
             sentence = title_and_sentence(notebook)[1] if notebook.is_file() else ""
         head = f"  {section['name']:<15} "
-        lines += textwrap.wrap(head + sentence, 110, subsequent_indent=" " * len(head))
+        lines.append(
+            textwrap.shorten(head.replace(" ", "\0") + sentence, width, placeholder=" …").replace("\0", " ")
+        )
     return "\n".join(lines)
 
 # %% ../../nbs/pipeline/config.ipynb #7f3e69cc
@@ -339,7 +341,6 @@ def register() -> None:
     OmegaConf.register_new_resolver("choice", choice, replace=True)
     OmegaConf.register_new_resolver("version", version_entry, replace=True)
     OmegaConf.register_new_resolver("times", scaled, replace=True)
-    OmegaConf.register_new_resolver("stages", stage_lines, replace=True)
 
 # %% ../../nbs/pipeline/config.ipynb #119657ce
 def quoted(override: str) -> str:

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['HOME', 'siblings', 'small', 'thumbnail', 'write_reports', 'read_sections', 'models_page', 'stage_label',
            'lineage_page', 'card_page', 'home_pictures', 'home_page', 'made_from', 'rooms', 'write_api', 'stage_site',
-           'build_site', 'serve', 'main']
+           'build_site', 'serve']
 
 # %% ../../nbs/site/site.ipynb #5e1fbaa1
-import argparse
 import ast
 import functools
 import io
@@ -299,27 +298,3 @@ def serve(folder: Path | str, port: int = 8000) -> None:
         print()
     finally:
         server.server_close()
-
-# %% ../../nbs/site/site.ipynb #69e5dc1c
-def main(arguments: list[str] | None = None) -> None:
-    """`drg-docs`: build the site, and show it when a person is at the terminal."""
-    about = "Build the site from docs/, runs/ and results/ into build/site, offline."
-    parser = argparse.ArgumentParser(prog="drg-docs", description=about)
-    served = "serve it on this machine afterwards; by default when run from a terminal"
-    parser.add_argument("--serve", action=argparse.BooleanOptionalAction, help=served)
-    parser.add_argument(
-        "--port", type=int, default=8000, help="the port, or a free one where it is taken (8000)"
-    )
-    parser.add_argument("--strict", action="store_true", help="fail on any warning, as the CI workflow does")
-    given = parser.parse_args(arguments)
-    try:
-        page, missing = build_site(strict=given.strict)
-        for line in missing:
-            print(f"drg-docs: {line}", file=sys.stderr)
-        print(f"Site: {page}")
-        if given.serve or (given.serve is None and sys.stdin.isatty() and sys.stdout.isatty()):
-            serve(page.parent, given.port)
-        else:
-            print("Open that file, or serve it with `drg-docs --serve`")
-    except DataError as error:
-        sys.exit(f"drg-docs: {error}")

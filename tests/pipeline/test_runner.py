@@ -2,14 +2,14 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from conftest import ROOT, copy_project, run
 
 from drg_lib.base.notebooks import title_and_sentence
-from drg_lib.pipeline import choices, runner
+from drg_lib.pipeline.cli import drg as command
 
 MINI = {
     "cells": [
@@ -66,16 +66,13 @@ def drg(project, *arguments, **options):
 
 
 @pytest.fixture
-def refused(project, monkeypatch, capsys):
-    """Call a command's `main` here, without a process of its own: its exit status and what it printed."""
+def refused(project, monkeypatch):
+    """Call `drg` here, without a process of its own: its exit status and what it printed."""
 
-    def call(main, *arguments):
+    def call(*arguments):
         monkeypatch.chdir(project)
-        monkeypatch.setenv("PYTHONPATH", str(project))
-        monkeypatch.setattr(sys, "argv", [main.__module__, *arguments])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return end.value.code, capsys.readouterr().err
+        done = CliRunner().invoke(command, arguments)
+        return done.exit_code, done.output
 
     return call
 
@@ -123,7 +120,7 @@ def test_the_log_has_the_format_of_the_logging_group(project):
 def test_wrong_overrides_are_refused_and_nothing_runs(project, refused, arguments, words):
     for left in (project / "runs").glob("*"):
         left.unlink()
-    status, printed = refused(runner.main, *arguments)
+    status, printed = refused("run", *arguments)
     assert status == 2, printed
     assert all(word in printed for word in words), printed
     assert not list((project / "runs").glob("*.ipynb"))
@@ -267,7 +264,7 @@ CHOICES = [
 @pytest.mark.parametrize("arguments, words", CHOICES)
 def test_wrong_choices_change_nothing(project, refused, arguments, words):
     before = (project / "params.yaml").read_text()
-    status, printed = refused(choices.main, *arguments)
+    status, printed = refused("choose", *arguments)
     assert status == 2 and words in printed
     assert (project / "params.yaml").read_text() == before
 
