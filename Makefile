@@ -9,7 +9,7 @@ export PYTHONWARNINGS := ignore::SyntaxWarning
 
 SHELL  := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
-# Stage commands find drg-run and dvc in the environment, activated or not.
+# Stage commands find drg and dvc in the environment, activated or not.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
@@ -36,7 +36,7 @@ $(READY): requirements.lock settings.ini setup.py
 	@touch $@
 
 run: $(READY) ## run the pipeline: make run [SOURCE=medicare_csv DATA=file.csv.gz]
-	@choices=$$(drg-choose $(if $(SOURCE),data_sources=$(SOURCE)) $(if $(DATA),data=$(DATA))); \
+	@choices=$$(drg choose $(if $(SOURCE),data_sources=$(SOURCE)) $(if $(DATA),data=$(DATA))); \
 	if dvc status --quiet 2>/dev/null; then \
 	  echo "All is up to date: no input, config or notebook has changed. Forecast: data/forecast.parquet; reports: runs/"; \
 	else \
@@ -76,7 +76,7 @@ house: $(READY) ## measure how the code is arranged
 	@python tools/house.py
 
 docs: $(READY) ## build the site into build/site and, at a terminal, show it at http://localhost:8000 [STRICT=1]
-	@drg-docs $(if $(STRICT),--strict)
+	@drg docs $(if $(STRICT),--strict)
 
 lab: $(READY) ## open JupyterLab at its start page, nbs/start.ipynb
 	jupyter lab nbs/start.ipynb

@@ -2,12 +2,12 @@
 
 transform  v1 to v12 at 1.08 million synthetic rows, against Python functions per group and per pair (timed on
            a sample and scaled up by groups), and against reading the CSV and writing it once as Parquet
-memory     peak memory of each data stage run by drg-run on those rows
+memory     peak memory of each data stage run by drg run on those rows
 sources    time and peak memory of each source at 1.2 million rows: CSV, the API (a service of this process),
            a database (SQLite, or the one that DRG_LIB_BENCH_DATABASE_URL names, whose table sparcs_cost is
            replaced), single stays
 repro      `dvc repro` with nothing to do, in the project as it stands (after `make run`)
-runner     drg-run against the bare papermill command on an empty notebook
+runner     drg run against the bare papermill command on an empty notebook
 explorer   the explorer of 231 hospitals and 300 DRGs: size, and time to the first view in Chromium
 """
 
@@ -260,14 +260,14 @@ def memory(scale: float, folder: Path) -> None:
     ]
     rows = []
     for stage in stages:
-        command = ["drg-run", *stage, source, f"data_sources.scale={scale}", *places]
+        command = ["drg", "run", *stage, source, f"data_sources.scale={scale}", *places]
         seconds, megabytes = peak_of(command, ROOT)
         rows.append([" ".join(part.split("=")[1] for part in stage), f"{seconds:.1f}", f"{megabytes:,.0f}"])
         say(f"  {rows[-1]}")
-    table(f"Data stages by drg-run at scale {scale} (synthetic data)", ["stage", "seconds", "peak MB"], rows)
+    table(f"Data stages by drg run at scale {scale} (synthetic data)", ["stage", "seconds", "peak MB"], rows)
     largest_peak(rows)
     larger = 3 * max(scale, 1)
-    command = ["drg-run", "stage=ingestion", source, *places, f"data_sources.scale={larger}"]
+    command = ["drg", "run", "ingestion", source, *places, f"data_sources.scale={larger}"]
     seconds, megabytes = peak_of(command, ROOT)
     print(
         f"  ingestion streams: at scale {larger:g} it takes {seconds:.0f} s and {megabytes:,.0f} MB "
@@ -353,7 +353,7 @@ def sources(scale: float, folder: Path) -> None:
     rows = []
     with database_url(address):
         for source, overrides in asked.items():
-            command = ["drg-run", "stage=ingestion", f"data_sources={source}", *overrides]
+            command = ["drg", "run", "ingestion", f"data_sources={source}", *overrides]
             seconds, megabytes = peak_of([*command, *folders(folder, source)], ROOT)
             label = f"{source} ({address.partition(':')[0]})" if source == "database" else source
             ingested = len(pd.read_parquet(folder / source / "v0.parquet", columns=[]))
@@ -393,12 +393,12 @@ def with_empty_stage(project: Path) -> None:
 
 
 def runner(scale: float, folder: Path) -> None:
-    """drg-run and papermill in turn, on a copy of the project."""
+    """`drg run` and papermill in turn, on a copy of the project."""
     project = folder / "project"
     with_empty_stage(project)
     commands = {
         "papermill": ["papermill", "nbs/empty.ipynb", "out.ipynb", "-p", "number", "2"],
-        "drg-run": ["drg-run", "stage=empty"],
+        "drg run": ["drg", "run", "empty"],
     }
     env = os.environ | {"PYTHONPATH": str(project)}
     times: dict[str, list[float]] = {name: [] for name in commands}
@@ -415,7 +415,7 @@ def runner(scale: float, folder: Path) -> None:
     ratios = {name: seconds / medians["papermill"] for name, seconds in medians.items()}
     rows = [[name, f"{seconds:.2f}", f"{ratios[name]:.2f}"] for name, seconds in medians.items()]
     table("An empty notebook, median of 5", ["command", "seconds", "ratio"], rows)
-    print(f"  drg-run takes {ratios['drg-run']:.2f} x the papermill command (at most 1)")
+    print(f"  drg run takes {ratios['drg run']:.2f} x the papermill command (at most 1)")
 
 
 def explorer(scale: float, folder: Path) -> None:

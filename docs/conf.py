@@ -1,4 +1,4 @@
-"""Settings of Sphinx; `drg-docs` (drg_lib.site.site) first adds pages from runs, results and modules."""
+"""Settings of Sphinx; `drg docs` (drg_lib.site.site) first adds pages from runs, results and modules."""
 
 import configparser
 import json

@@ -211,7 +211,7 @@ def build_once(tmp_path_factory: pytest.TempPathFactory, name: str, *choices: st
                 pytest.fail(f"the build in {folder} failed in another test process")
             project = git_project(folder)
             if choices:
-                run(project, "drg-choose", *choices)
+                run(project, "drg", "choose", *choices)
             done = run(project, "dvc", "repro", timeout=1800)
             commit(project, "built")
             (folder / "repro.log").write_text(done.stdout)

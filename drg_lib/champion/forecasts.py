@@ -40,7 +40,7 @@ def read_predictions(folder: Path, model: str, remedy: str) -> pd.DataFrame:
 
 # %% ../../nbs/champion/forecasts.ipynb #86e3bc28
 def _remedy(target: str, model: str) -> str:
-    return f"run `dvc repro` or `drg-run stage=modeling target={target} models={model}`"
+    return f"run `dvc repro` or `drg run modeling target={target} models={model}`"
 
 # %% ../../nbs/champion/forecasts.ipynb #40464064
 def join_predictions(tables: dict[str, pd.DataFrame], folder: Path) -> pd.DataFrame:

@@ -70,7 +70,7 @@ def fit_champion(
     calibration = read_json(judged / "intervals.json", f"run `dvc repro evaluation@{name}`")
     weights, members = weights_of(chosen), {}
     for model in weights:
-        remedy = f"run `drg-run stage=modeling target={name} models={model}`"
+        remedy = f"run `drg run modeling target={name} models={model}`"
         members[model] = refit(table, meta, read_json(tuned / model / "model.json", remedy), seed, n_jobs)
     record = {
         "target": name,

@@ -164,9 +164,9 @@ def write(chosen: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
 
 # %% ../../nbs/pipeline/choices.ipynb #b66541f1
 EXAMPLES = """\b
-  drg-choose data_sources=medicare_csv data=FILE
-  drg-choose models=ridge,catboost
-  drg-choose data_sources=synthetic"""
+  drg choose data_sources=medicare_csv data=FILE
+  drg choose models=ridge,catboost
+  drg choose data_sources=synthetic"""
 
 # %% ../../nbs/pipeline/choices.ipynb #fa1b8c94
 @click.command(help=f"Set the choices in params.yaml that `dvc repro` follows, or show them.\n\n{EXAMPLES}")

@@ -18,7 +18,7 @@ from ..base.files import project_root
 # %% ../../nbs/pipeline/commands.ipynb #14a39e73
 EXAMPLE = """The file has every column of the example; an unknown number stays empty, a row without a last
 value gets no forecast, other columns are handed on.
-`drg-score --example rows.csv --target mean_cost` writes one."""
+`drg score --example rows.csv --target mean_cost` writes one."""
 
 # %% ../../nbs/pipeline/commands.ipynb #12b80f1e
 @click.command(epilog=EXAMPLE)
@@ -108,4 +108,4 @@ def docs(context: click.Context, serve: bool | None, port: int, strict: bool) ->
     if serve or (serve is None and sys.stdin.isatty() and sys.stdout.isatty()):
         serve_site(page.parent, port)
     else:
-        click.echo("Open that file, or serve it with `drg-docs --serve`")
+        click.echo("Open that file, or serve it with `drg docs --serve`")

@@ -349,7 +349,7 @@ def quoted(override: str) -> str:
 
 # %% ../../nbs/pipeline/config.ipynb #87ed3336
 def compose(overrides: Iterable[str] = (), root: Path | None = None) -> Any:
-    """Compose a config as `drg-run` would.
+    """Compose a config as `drg run` would.
 
     Parameters
     ----------

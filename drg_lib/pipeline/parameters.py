@@ -114,7 +114,7 @@ def refuse(notebook: Path | str, sentences: list[str]) -> None:
             f"{notebook}: the composed parameters do not fit its parameters cell.\n  "
             + "\n  ".join(sentences)
             + "\nRemedy: correct the override, or the config file that sets it "
-            "(`drg-run stage=... --cfg job` shows the composed config)."
+            "(`drg run ... --cfg job` shows the composed config)."
         )
 
 # %% ../../nbs/pipeline/parameters.ipynb #c6974042
@@ -133,7 +133,7 @@ def stage_section(config: Any) -> Any:
     if stage not in sections:
         raise ParameterError(
             ("No stage given." if stage is None else f"There is no stage '{stage}'.")
-            + f" Remedy: drg-run stage=NAME with one of {', '.join(names)}."
+            + f" Remedy: drg run NAME with one of {', '.join(names)}."
         )
     return sections[stage]
 
@@ -178,7 +178,7 @@ def stage_parameters(config: Any, root: Path | None = None) -> dict[str, Any]:
     if "transformation" in section.takes and version.section != config.stage:
         raise ParameterError(
             f"stage={config.stage} does not make {version.name}; it is a version of {version.section}. "
-            f"Remedy: drg-run stage={version.section} data_versions={version.name}."
+            f"Remedy: drg run {version.section} data_versions={version.name}."
         )
     declared = notebook_parameters((root or project_root()) / section.notebook)
     given, groups = as_dict(section.parameters), taken_groups(config, section)

@@ -43,7 +43,7 @@ def compose_checked(overrides: list[str], root: Path) -> Any:
         reason = "\n".join(line for line in lines if not line.startswith("To append to your config"))
         raise ParameterError(
             f"{reason}\nRemedy: correct the override or the config file; "
-            "`drg-run STAGE --help` lists the groups and their options."
+            "`drg run STAGE --help` lists the groups and their options."
         ) from error
 
 # %% ../../nbs/pipeline/runner.ipynb #9ce86b2f
@@ -110,11 +110,11 @@ def run_by_hydra(flags: list[str], overrides: list[str], root: Path, quiet: bool
 
 # %% ../../nbs/pipeline/runner.ipynb #2d717849
 EXAMPLES = """\b
-  drg-run transformation data_versions=v10
-  drg-run modeling models=ridge ml_experiments.n_trials=5
-  drg-run modeling models=ridge,catboost --multirun
-  drg-run comparison comparison.left=v12@HEAD~1 comparison.right=v12
-  drg-run modeling --cfg job            show the composed config, run nothing"""
+  drg run transformation data_versions=v10
+  drg run modeling models=ridge ml_experiments.n_trials=5
+  drg run modeling models=ridge,catboost --multirun
+  drg run comparison comparison.left=v12@HEAD~1 comparison.right=v12
+  drg run modeling --cfg job            show the composed config, run nothing"""
 STATUS = """KEY=VALUE overrides, +KEY=VALUE adds, ~KEY removes; any key of the composed config can be set.
 Exit status: 0 done, 1 failed (the cell and the partial notebook are named), 2 refused before running."""
 

@@ -110,7 +110,7 @@ def load_committed(
             reason = str(error).split(" Remedy:")[0].replace(folder, "cache")
             raise DataError(
                 f"{version} of commit {commit.about}: damaged in DVC's cache ({reason}). "
-                "Remedy: `drg-lineage --cache --remove`, then `dvc pull`."
+                "Remedy: `drg lineage --cache --remove`, then `dvc pull`."
             ) from error
 
 # %% ../../nbs/versions/compare.ipynb #1da91a57

@@ -566,7 +566,7 @@ def cached_state(path: Path, code: str, name: str | None) -> dict[str, Any]:
     whole = md5_of(path) == code[:32]
     problem = (
         f"holds damaged content of {name or 'a file of another commit'}. "
-        "Remedy: `drg-lineage --cache --remove`, which deletes it and what was copied from it; "
+        "Remedy: `drg lineage --cache --remove`, which deletes it and what was copied from it; "
         "then `dvc pull`, or `dvc repro` where no remote has it."
     )
     return dict(file=path, path=name, state="whole" if whole else "damaged", said="" if whole else problem)

@@ -174,7 +174,7 @@ def _refuse(version: str, data_dir: Path | str, what: str, on_disk: object, reco
     raise DataError(
         f"{resolve(data_dir) / version}.parquet: not what its sidecar {version}.json records "
         f"({what} {on_disk}, recorded {recorded}). "
-        f"Remedy: delete both and {rebuilt_by(version)}; `drg-lineage --cache` names every damaged file."
+        f"Remedy: delete both and {rebuilt_by(version)}; `drg lineage --cache` names every damaged file."
     )
 
 # %% ../../nbs/versions/store.ipynb #b3e92aeb

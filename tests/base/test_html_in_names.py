@@ -56,7 +56,7 @@ def reports(tmp_path_factory):
         ["stage=cleaning", "data_versions=v1"],
         ["stage=cleaning", "data_versions=v2"],
     ):
-        run(project, "drg-run", *stage, "data_sources=sparcs_csv", "data_sources.path=costs.csv")
+        run(project, "drg", "run", *stage, "data_sources=sparcs_csv", "data_sources.path=costs.csv")
     return project
 
 

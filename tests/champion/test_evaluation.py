@@ -157,7 +157,7 @@ def test_choice_blend_and_intervals_never_depend_on_test_rows(tmp_path):
 
 
 def test_missing_and_unequal_models_are_refused(tmp_path, partition):
-    with pytest.raises(DataError, match="drg-run stage=modeling target=mean_cost models=ridge"):
+    with pytest.raises(DataError, match="drg run modeling target=mean_cost models=ridge"):
         read_models("mean_cost", MODELS, tmp_path)
     with pytest.raises(DataError, match="models is empty"):
         read_models("mean_cost", [], tmp_path)

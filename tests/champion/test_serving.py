@@ -124,7 +124,7 @@ def test_drg_score_gives_the_batch_forecast(medicare_build, tmp_path, suffix):
     )
     rows = rows.assign(note="=kept as it is")
     rows.to_csv(source, index=False) if suffix == "csv" else rows.to_parquet(source)
-    printed = run(medicare_build, "drg-score", source, "--target", "mean_charge", "--out", out).stdout
+    printed = run(medicare_build, "drg", "score", source, "--target", "mean_charge", "--out", out).stdout
     scored = pd.read_csv(out, dtype={k: str for k in KEY}) if suffix == "csv" else pd.read_parquet(out)
     same(scored, batch(medicare_build, "mean_charge"))
     assert (
@@ -135,8 +135,8 @@ def test_drg_score_gives_the_batch_forecast(medicare_build, tmp_path, suffix):
 
 
 def test_the_example_can_be_scored(medicare_build, tmp_path):
-    run(medicare_build, "drg-score", "--target", "mean_payment", "--example", tmp_path / "rows.csv")
-    run(medicare_build, "drg-score", tmp_path / "rows.csv", "--target", "mean_payment")
+    run(medicare_build, "drg", "score", "--target", "mean_payment", "--example", tmp_path / "rows.csv")
+    run(medicare_build, "drg", "score", tmp_path / "rows.csv", "--target", "mean_payment")
     same(
         pd.read_csv(tmp_path / "rows_scored.csv", dtype={k: str for k in KEY}),
         batch(medicare_build, "mean_payment"),
@@ -147,14 +147,14 @@ def test_drg_score_says_what_is_wrong(medicare_build, tmp_path):
     inputs(medicare_build, "mean_payment", 3).assign(last_value=["1000", "n/a", "3000"]).to_csv(
         tmp_path / "bad.csv", index=False
     )
-    done = run(medicare_build, "drg-score", tmp_path / "bad.csv", "--target", "mean_payment", check=False)
+    done = run(medicare_build, "drg", "score", tmp_path / "bad.csv", "--target", "mean_payment", check=False)
     assert (
         done.returncode == 1
         and "bad.csv, row 2, column last_value: 'n/a' is not a number" in done.stderr
         and "Traceback" not in done.stderr
         and not (tmp_path / "bad_scored.csv").exists()
     )
-    done = run(medicare_build, "drg-score", tmp_path / "bad.csv", "--target", "mean_cost", check=False)
+    done = run(medicare_build, "drg", "score", tmp_path / "bad.csv", "--target", "mean_cost", check=False)
     assert done.returncode == 1 and "holds mean_charge, mean_payment" in done.stderr
 
 

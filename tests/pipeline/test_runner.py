@@ -1,4 +1,4 @@
-"""drg-run and drg-choose as a person meets them: what runs, what is refused, what is left behind."""
+"""drg run and drg choose as a person meets them: what runs, what is refused, what is left behind."""
 
 import json
 import shutil
@@ -62,7 +62,7 @@ def project(tmp_path_factory):
 
 
 def drg(project, *arguments, **options):
-    return run(project, "drg-run", *arguments, check=False, **options)
+    return run(project, "drg", "run", *arguments, check=False, **options)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_the_log_has_the_format_of_the_logging_group(project):
         (["stage=mini", "~project_sections.mini.parameters.number"], ["missing parameter 'number'"]),
         (["stage=nothing"], ["no stage 'nothing'", "modeling"]),
         ([], ["No stage given", "ingestion"]),
-        (["stage=transformation", "data_versions=v1"], ["does not make v1", "stage=cleaning"]),
+        (["stage=transformation", "data_versions=v1"], ["does not make v1", "drg run cleaning"]),
         (["stage=mini", "ml_experiments.n_trialz=3"], ["n_trialz"]),
         (["stage=mini", "ml_experiments.n_trials=three"], ["n_trials", "three"]),
         (["stage=mini", "+ml_experiments.n_trialz=3"], ["n_trialz"]),
@@ -129,7 +129,7 @@ def test_wrong_overrides_are_refused_and_nothing_runs(project, refused, argument
 def test_a_refusal_is_the_command_s_exit_status_and_no_traceback(project):
     done = drg(project, "stage=mini", "project_sections.mini.parameters.number=four")
     assert done.returncode == 2 and "must be int" in done.stderr and "Traceback" not in done.stderr
-    done = run(project, "drg-choose", "color=red", check=False)
+    done = run(project, "drg", "choose", "color=red", check=False)
     assert done.returncode == 2 and "no choice" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -244,7 +244,7 @@ def test_a_notebook_that_is_not_one(project):
 
 
 def test_outside_a_project(tmp_path):
-    done = run(tmp_path, "drg-run", "stage=mini", check=False, env={"PYTHONPATH": str(ROOT)})
+    done = run(tmp_path, "drg", "run", "mini", check=False, env={"PYTHONPATH": str(ROOT)})
     assert done.returncode == 1 and "not inside a drg_lib project" in done.stderr
 
 
@@ -272,10 +272,10 @@ def test_wrong_choices_change_nothing(project, refused, arguments, words):
 def test_a_choice_brings_its_targets_and_goes_back(project):
     before = (project / "params.yaml").read_text()
     (project / "panel.csv").write_text("year\n2011\n")
-    run(project, "drg-choose", "data_sources=medicare_csv", "data=panel.csv")
+    run(project, "drg", "choose", "data_sources=medicare_csv", "data=panel.csv")
     chosen = yaml.safe_load((project / "params.yaml").read_text())
     assert chosen["data_sources"] == "medicare_csv" and chosen["targets"] == ["mean_payment", "mean_charge"]
-    run(project, "drg-choose", "data_sources=synthetic")
+    run(project, "drg", "choose", "data_sources=synthetic")
     assert yaml.safe_load((project / "params.yaml").read_text()) == yaml.safe_load(before)
 
 

@@ -74,7 +74,7 @@ def test_broken_notebooks_are_passed_over(tmp_path):
 
 def test_the_notebook_runs_on_demand(medicare_build, tmp_path):
     project = copy_build(medicare_build, tmp_path / "copy")
-    run(project, "drg-run", "stage=experiments")
+    run(project, "drg", "run", "experiments")
     scraps = read_scraps(project / "runs" / "experiments.ipynb")
     assert (
         scraps["differing"] == 0

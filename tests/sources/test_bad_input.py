@@ -74,7 +74,7 @@ def contents(data):
 def refused(project, words, *arguments, status=1):
     """Run a stage that must refuse: status, message, and a data folder in which nothing has changed."""
     before = contents(project / "data")
-    done = run(project, "drg-run", *arguments, check=False)
+    done = run(project, "drg", "run", *arguments, check=False)
     assert done.returncode == status, done.stderr
     assert all(word in done.stderr for word in [*words, "Remedy"]), done.stderr
     assert "Traceback" not in done.stderr + done.stdout
@@ -266,7 +266,7 @@ def test_a_read_only_data_folder(locked):
             and "cannot be written (Permission denied). Remedy: make" in done.stderr
             and "Traceback" not in done.stderr
         ), done.stderr
-    done = as_reader("drg-run", "stage=ingestion", *overrides("good.csv"))
+    done = as_reader("drg", "run", "ingestion", *overrides("good.csv"))
     assert done.returncode == 1, done.stderr
     assert (
         "data/v0" in done.stderr
@@ -281,7 +281,7 @@ def test_a_read_only_data_folder(locked):
 def test_a_read_only_runs_folder(locked):
     project, as_reader = locked
     (project / "runs").chmod(0o555)
-    done = as_reader("drg-run", "stage=ingestion", *overrides("good.csv"))
+    done = as_reader("drg", "run", "ingestion", *overrides("good.csv"))
     assert (
         done.returncode == 1
         and "runs/0_ingestion.yaml: cannot be written" in done.stderr

@@ -598,8 +598,9 @@ def test_only_the_explore_folder_falls_back_to_the_pipelines(tmp_path, monkeypat
 def test_the_runner_refuses_a_folder_without_the_parent(tmp_path):
     done = run(
         ROOT,
-        "drg-run",
-        "stage=transformation",
+        "drg",
+        "run",
+        "transformation",
         "data_versions=v3",
         f"paths.data={tmp_path / 'data'}",
         f"paths.runs={tmp_path / 'runs'}",

@@ -206,7 +206,7 @@ def project(synthetic_build, tmp_path_factory):
 
 
 def test_two_commits_of_a_version(project):
-    done = run(project, "drg-run", "stage=comparison", "comparison.left=v5@HEAD~1", "comparison.right=v5")
+    done = run(project, "drg", "run", "comparison", "comparison.left=v5@HEAD~1", "comparison.right=v5")
     folder = project / "results/comparison/v5@HEAD~1_v5"
     summary = json.loads((folder / "summary.json").read_text())
     assert (
@@ -227,7 +227,7 @@ def test_two_commits_of_a_version(project):
 
 
 def test_versions_of_another_grain_are_called_so(project):
-    run(project, "drg-run", "stage=comparison", "comparison.left=v5@HEAD~1", "comparison.right=v6")
+    run(project, "drg", "run", "comparison", "comparison.left=v5@HEAD~1", "comparison.right=v6")
     summary = json.loads((project / "results/comparison/v5@HEAD~1_v6/summary.json").read_text())
     assert (
         not summary["same_grain"]
@@ -272,7 +272,7 @@ def test_what_a_commit_lacks_is_named(project):
             path.chmod(0o644)
             path.write_bytes(path.read_bytes()[:-4000] + bytes(4000))
             damaged = path
-    with pytest.raises(DataError, match="damaged in DVC's cache.*Remedy: `drg-lineage --cache --remove`"):
+    with pytest.raises(DataError, match="damaged in DVC's cache.*Remedy: `drg lineage --cache --remove`"):
         cmp.load_committed("v5", "HEAD~1", project)
     damaged.unlink()
     with pytest.raises(DataError, match="neither DVC's cache nor a remote holds it"):

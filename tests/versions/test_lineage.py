@@ -362,6 +362,6 @@ def test_the_command_fails_with_a_reason(three, tmp_path_factory, capsys):
 
 
 def test_the_command_is_installed_and_stops_quietly_with_its_reader(synthetic_build):
-    assert "--verify" in run(synthetic_build, "drg-lineage", "--help").stdout
-    done = run(synthetic_build, "bash", "-c", "drg-lineage --full | head -1")
+    assert "--verify" in run(synthetic_build, "drg", "lineage", "--help").stdout
+    done = run(synthetic_build, "bash", "-c", "drg lineage --full | head -1")
     assert "synthetic" in done.stdout.lower() and not done.stderr

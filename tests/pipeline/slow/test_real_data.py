@@ -202,7 +202,7 @@ def test_both_vintages_of_the_cost_file_are_one(tmp_path, monkeypatch):
             rows = rows[rows.columns[::-1]]
         files[vintage] = tmp_path / f"costs_{vintage}.csv.gz"
         files[vintage].write_bytes(gzip.compress(rows.to_csv(index=False).encode()))
-    run(project, "drg-choose", "data_sources=sparcs_csv", f"data={files[2025]}")
+    run(project, "drg", "choose", "data_sources=sparcs_csv", f"data={files[2025]}")
     run(project, "dvc", "repro", "cleaning@v1")
     monkeypatch.setenv("DRG_LIB_ROOT", str(project))
     choice = ["data_sources=sparcs_csv", f"data_sources.path={files[2024]}"]

@@ -151,21 +151,21 @@ def test_a_damaged_cache_file_is_named_and_not_used(project):
     )  # DVC has not noticed
     with pytest.raises(DataError, match=r"(?s)data/v5.parquet: .*Remedy: delete"):
         load_version("v5", project / "data")
-    done = run(project, "drg-lineage", "--cache", check=False)
+    done = run(project, "drg", "lineage", "--cache", check=False)
     assert (
         done.returncode == 1
         and "damaged content of data/v5.parquet" in done.stderr
         and str(path) in done.stderr
         and "1 damaged" in done.stdout
     )
-    done = run(project, "drg-lineage", "--cache", "--remove", check=False)
+    done = run(project, "drg", "lineage", "--cache", "--remove", check=False)
     assert (
         not path.exists()
         and not (project / "data/v5.parquet").exists()
         and "1 damaged and deleted" in done.stdout
     )
     run(project, "dvc", "pull", "data/v5.parquet")
-    assert content(project) == whole and run(project, "drg-lineage", "--verify").returncode == 0
+    assert content(project) == whole and run(project, "drg", "lineage", "--verify").returncode == 0
 
 
 def test_every_kind_of_damage_in_the_cache_is_found(project):

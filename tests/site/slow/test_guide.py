@@ -35,7 +35,7 @@ FENCE = re.compile(
     r"^```(?P<kind>\S[^\n]*)\n(?::caption: (?P<caption>[^\n]*)\n\n?)?(?P<body>.*?)^```$", re.M | re.S
 )
 SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-PROGRAMS = r"(?:make|dvc|git|drg-\w+|nbdev_\w+|mlflow|jupyter|python|pytest)"
+PROGRAMS = r"(?:make|dvc|git|drg|nbdev_\w+|mlflow|jupyter|python|pytest)"
 
 # Commands that are shown and not run here: the file in a folder of tests that runs them, or why nothing does.
 ELSEWHERE = {
@@ -50,9 +50,9 @@ ELSEWHERE = {
     r"dvc repro --force --single-item deployment": "a registration is in test_serving.py",
     r"dvc exp run --temp .*": "minutes; dvc exp run without it is in test_pipeline.py",
     r"dvc exp run .*|dvc plots show|dvc repro( inspection| deployment)?": "test_pipeline.py",
-    r"drg-run (--help|.* --multirun)": "test_runner.py",
-    r"drg-run stage=comparison.*": "test_comparison.py",
-    r"drg-run stage=experiments": "test_experiments.py",
+    r"drg run (--help|.* --multirun)": "test_runner.py",
+    r"drg run comparison.*": "test_comparison.py",
+    r"drg run experiments": "test_experiments.py",
     r"mlflow ui .*": "a server until it is stopped; test_tracking.py reads the same store",
     r"export MLFLOW_TRACKING_URI=.*": "test_serving.py",
     r"mlflow models serve (?s:.*)": "a server until it is stopped; test_serving.py",

@@ -11,7 +11,7 @@ from drg_lib.site.site import stage_site
 from drg_lib.versions.lineage import reconcile
 
 CONFIG = """# @package _global_
-# drg-run stage=transformation data_versions=v9b
+# drg run transformation data_versions=v9b
 defaults:
   - base
 
@@ -91,11 +91,11 @@ def test_lineage_accounts_and_cards_show_a_version_between_two_others(project, m
     assert sidecars["v9b"]["parent"] == "v9" and sidecars["v10"]["parent"] == "v9b"
     assert "lag_share_of_facility" in sidecars["v12"]["columns"]  # `share_*` is among the patterns of v10
 
-    lines = run(project, "drg-lineage", "--verify").stdout.splitlines()
+    lines = run(project, "drg", "lineage", "--verify").stdout.splitlines()
     names = [line.split()[0] for line in lines if line.startswith("v")]
     assert names == [f"v{n}" for n in range(10)] + ["v9b", "v10", "v11", "v12"]
     assert "The rows add up in all 14 versions." in lines
-    shown = json.loads(run(project, "drg-lineage", "--json").stdout)["versions"]
+    shown = json.loads(run(project, "drg", "lineage", "--json").stdout)["versions"]
     assert [version["version"] for version in shown] == names
 
     monkeypatch.setenv("DRG_LIB_ROOT", str(project))  # the list of versions is the project's
@@ -103,7 +103,7 @@ def test_lineage_accounts_and_cards_show_a_version_between_two_others(project, m
     assert list(table.index) == names and set(table["balanced"]) == {"yes"}
     assert table.loc["v9b", "step"] == "share_of_facility"
 
-    run(project, "drg-run", "stage=documentation")
+    run(project, "drg", "run", "documentation")
     card = html.unescape((project / "results/cards/data_card.md").read_text())
     assert "share_of_facility" in card and card.index("v9b") < card.index("v10")
 
