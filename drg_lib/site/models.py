@@ -10,6 +10,7 @@ __all__ = ['BASELINES', 'read_scores', 'closer_than_nothing', 'plot_skill', 'lab
 from pathlib import Path
 from typing import Any
 
+from ..base.yaml_files import read_yaml
 from ..reporting.style import WIDTH, color, message, percent, picture, words
 from .reports import Project, Record
 
@@ -91,10 +92,8 @@ def label_bars(ax: Any, bars: list[Record]) -> bool:
 # %% ../../nbs/site/models.ipynb #4f9d3f7f
 def target_config(project: Project, name: str) -> Record:
     """What a target is: from its partition, else from its config."""
-    import yaml  # only where the site is built
-
     config = project.root / f"configs/target/{name}.yaml"
-    written = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
+    written = read_yaml(config) if config.is_file() else None
     return project.json(f"data/partitions/{name}.json").get("target") or written or {}
 
 # %% ../../nbs/site/models.ipynb #b6e37c8c

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ..base.files import project_root
 from ..base.names import DataError
+from ..base.yaml_files import read_yaml
 from ..reporting.style import words
 from .explorer import build_explorer
 from .models import draw_skill, targets_of
@@ -84,11 +85,9 @@ def write_reports(project: Project, staged: Path) -> None:
 # %% ../../nbs/site/site.ipynb #05d3a8f5
 def read_sections(root: Path) -> list[dict[str, str]]:
     """The sections of configs/project_sections in order: name, title, sentence."""
-    import yaml  # only where the site is built
-
     sections = []
     for path in sorted((root / "configs" / "project_sections").glob("*.yaml")):
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = read_yaml(path)
         title, sentence = config.get("title", path.stem), config.get("purpose", "")
         if (root / config["notebook"]).is_file():
             notebook = json.loads((root / config["notebook"]).read_text(encoding="utf-8"))
@@ -180,9 +179,7 @@ def made_from(module: str) -> str:
 # %% ../../nbs/site/site.ipynb #95f96d98
 def rooms(root: Path) -> list[Record]:
     """The rooms of drg_lib in the order of docs/rooms.yaml: title, meaning, modules (name and sentence)."""
-    import yaml  # only where the site is built
-
-    meanings = yaml.safe_load((root / "docs" / "rooms.yaml").read_text(encoding="utf-8"))
+    meanings = read_yaml(root / "docs" / "rooms.yaml")
     package = root / "drg_lib"
     folders = {"stages": package} | {path.name: path for path in sorted(package.iterdir()) if path.is_dir()}
     groups = []

@@ -14,10 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import yaml
-
 from ..base.files import project_root, resolve
 from ..base.names import DataError
+from ..base.yaml_files import read_yaml
 
 # %% ../../nbs/versions/chain.ipynb #97599b6b
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def known_versions() -> dict[str, dict[str, str]]:
         When a name in the list is none of a version.
     """
     path = project_root() / "configs" / "versions.yaml"
-    listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    listed = read_yaml(path)
     if wrong := [version for steps in listed.values() for version in steps if not is_version(version)]:
         raise DataError(
             f"{path}: {', '.join(map(str, wrong))} cannot name a version. "

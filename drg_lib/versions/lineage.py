@@ -26,6 +26,7 @@ import pandas as pd
 from ..base.files import project_root, resolve
 from ..base.names import DataError
 from ..base.tables import content_hash, plain, read_json, read_parquet
+from ..base.yaml_files import read_yaml
 from ..reporting.style import COLORS, WIDTH, message, picture, readable, thousands
 from .chain import is_version, ordered, rebuilt_by, versions_on_disk
 
@@ -529,11 +530,9 @@ def verify_cache(root: Path | str | None = None) -> pd.DataFrame:
         commit, which is checked as well). "missing" are files that dvc.lock names and the cache does not
         hold.
     """
-    import yaml
-
     root = Path(root or project_root())
     folder, lock = cache_folder(root), root / "dvc.lock"
-    content = yaml.safe_load(lock.read_text(encoding="utf-8")) if lock.is_file() else None
+    content = read_yaml(lock) if lock.is_file() else None
     names = cache_names(content or {}, folder)
     files = {path.parent.name + path.name: path for path in sorted(folder.glob("??/*")) if path.is_file()}
     # Another name is that of a download that was cut off, which DVC never uses.

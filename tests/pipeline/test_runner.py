@@ -106,11 +106,13 @@ def test_the_log_has_the_format_of_the_logging_group(project):
         (["stage=nothing"], ["no stage 'nothing'", "modeling"]),
         ([], ["No stage given", "ingestion"]),
         (["stage=transformation", "data_versions=v1"], ["does not make v1", "drg run cleaning"]),
-        (["stage=mini", "ml_experiments.n_trialz=3"], ["n_trialz"]),
-        (["stage=mini", "ml_experiments.n_trials=three"], ["n_trials", "three"]),
-        (["stage=mini", "+ml_experiments.n_trialz=3"], ["n_trialz"]),
-        (["stage=mini", "models=forest"], ["models/forest", "ridge"]),
-        (["stage=mini", "nonsense"], ["nonsense"]),
+        (["modeling", "ml_experiments.n_trialz=3"], ["n_trialz"]),
+        (["modeling", "ml_experiments.n_trials=three"], ["n_trials", "three"]),
+        (["modeling", "+ml_experiments.n_trialz=3"], ["n_trialz"]),
+        (["modeling", "models=forest"], ["models/forest", "ridge"]),
+        (["modeling", "modles=ridge"], ["modles", "Did you mean models"]),
+        (["mini", "nonsense"], ["nonsense"]),
+        (["mini", "stage=modeling", "models=ridge"], ["stage", "twice"]),
         (
             ["stage=mini", "project_sections.mini.parameters.text='postgresql://me:secret@host/db'"],
             ["password", "environment"],
@@ -219,9 +221,9 @@ def test_cfg_job_and_help_run_nothing(project):
         and yaml.safe_load(shown.stdout)["project_sections"]["mini"]["parameters"]["number"] == 7
     )
     helped = drg(project, "--help").stdout
-    assert "stage=modeling models=ridge" in helped
+    assert "drg run modeling models=ridge" in helped
     sentence = title_and_sentence(ROOT / "nbs/0_ingestion.ipynb")[1]
-    assert f"  ingestion       {sentence[:40]}" in helped and "v1, v2" in helped
+    assert f"  ingestion       {sentence[:40]}" in helped and "v1 to v2" in helped
 
 
 def test_a_sweep_keeps_its_jobs_apart(project):
