@@ -6,7 +6,7 @@
 __all__ = ['MISSING', 'GROUP_OF_CHOICE', 'DataSource', 'DataVersion', 'Crosswalk', 'Checks', 'Target', 'Model', 'MlExperiments',
            'Partitioning', 'Evaluation', 'Deployment', 'Comparison', 'Section', 'Logging', 'Paths', 'Config', 'choices',
            'choice', 'chosen_overrides', 'version_entry', 'sections', 'stage_lines', 'scaled', 'register', 'quoted',
-           'compose', 'as_dict']
+           'refuse_file', 'compose', 'explained', 'as_dict']
 
 # %% ../../nbs/pipeline/config.ipynb #1b58c2f0
 import re
@@ -14,12 +14,12 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from ..base.files import project_root
+from ..base.files import in_project, project_root
 from ..base.names import DataError
 from ..base.notebooks import title_and_sentence
-from ..base.yaml_files import read_yaml
+from ..base.yaml_files import read_yaml, yaml_fault
 from ..versions.chain import known_versions
 
 # %% ../../nbs/pipeline/config.ipynb #9c9bd402
@@ -336,6 +336,15 @@ def quoted(override: str) -> str:
     """An override whose value is safe for Hydra's grammar where it holds `~` or `^`."""
     return re.sub(r"^([\w.+/@]+=)([^'\"\[{(,=\s]*[~^][^'\"\[{(,=\s]*)$", r"\1'\2'", override)
 
+# %% ../../nbs/pipeline/config.ipynb #e2e54617
+def refuse_file(folder: Path, error: Exception) -> NoReturn:
+    """Name the config file that is no YAML; one with a key twice is valid YAML, and only Hydra refuses it."""
+    for path in sorted(folder.rglob("*.yaml")):
+        read_yaml(path)
+    name = getattr(getattr(error, "problem_mark", None), "name", "a file of configs/")
+    name = in_project(Path(name.strip('"')))
+    raise DataError(f"{name}: {yaml_fault(error)}. Remedy: correct the file.") from error
+
 # %% ../../nbs/pipeline/config.ipynb #87ed3336
 def compose(overrides: Iterable[str] = (), root: Path | None = None) -> Any:
     """Compose a config as `drg run` would.
@@ -351,21 +360,42 @@ def compose(overrides: Iterable[str] = (), root: Path | None = None) -> Any:
     -------
     DictConfig
         Typed by `Config`; interpolations resolve on access.
+
+    Raises
+    ------
+    DataError
+        Naming the file, when one is not valid YAML.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
+    from yaml import YAMLError
 
     register()
     GlobalHydra.instance().clear()
-    given = list(overrides)
-    with initialize_config_dir(config_dir=str((root or project_root()) / "configs"), version_base="1.3"):
-        config = hydra_compose("config", overrides=[quoted(o) for o in (*chosen_overrides(given), *given)])
+    given, folder = list(overrides), (root or project_root()) / "configs"
+    try:
+        with initialize_config_dir(config_dir=str(folder), version_base="1.3"):
+            config = hydra_compose(
+                "config", overrides=[quoted(o) for o in (*chosen_overrides(given), *given)]
+            )
+    except YAMLError as error:
+        refuse_file(folder, error)
     if any(override.startswith("+") for override in given):
         # Hydra lets +KEY=VALUE go past the schema; merging once more does not.
         OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.to_container(config))
     return config
+
+# %% ../../nbs/pipeline/config.ipynb #17286f1e
+def explained(error: Exception) -> str:
+    """What Hydra or OmegaConf says of a config, with its cause, without advice that does not help here."""
+    reasons = dict.fromkeys(str(reason) for reason in (error, error.__cause__) if reason is not None)
+    # A typed key cannot be appended.
+    lines = [
+        line for line in "\n".join(reasons).splitlines() if not line.startswith("To append to your config")
+    ]
+    return "\n".join(lines)
 
 # %% ../../nbs/pipeline/config.ipynb #a1284d78
 def as_dict(config: Any) -> Any:

@@ -4,19 +4,18 @@
 
 # %% auto #0
 __all__ = ['log_cells', 'saved_sometimes', 'cell_logger', 'open_log', 'failed_cell', 'StageFailed', 'execute', 'run_papermill',
-           'run_record', 'refuse_passwords', 'write_record', 'logged', 'run_stage', 'keep_report']
+           'run_record', 'Plan', 'planned', 'write_record', 'logged', 'run_stage', 'keep_report']
 
 # %% ../../nbs/pipeline/execute.ipynb #bb87ae12
 import logging
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -24,12 +23,12 @@ from ..base.files import code_state, in_project, project_root, write_aside
 from ..base.notebooks import cell_name
 from .config import as_dict
 from drg_lib.pipeline.parameters import (
-    ParameterError,
     check_parameters,
     notebook_parameters,
     stage_parameters,
     stage_section,
 )
+from .refuse import refuse_paths, refuse_secrets
 from ..reporting.scraps import read_scraps, skip_slow_import
 
 # %% ../../nbs/pipeline/execute.ipynb #88e79a3e
@@ -185,13 +184,32 @@ def run_record(config: Any, parameters: dict[str, Any], root: Path) -> dict[str,
     return composed | {"parameters": parameters, "run": run}
 
 # %% ../../nbs/pipeline/execute.ipynb #cf518429
-def refuse_passwords(record: dict[str, Any]) -> None:
-    """`ParameterError` when an address in the config holds a password."""
-    if re.search(r"://[^/\s:@]+:[^@\s]+@", yaml.safe_dump(record)):
-        raise ParameterError(
-            "The config holds an address with a password, which would end up in logs and reports. "
-            "Remedy: put the address into the environment variable that the data source names."
-        )
+class Plan(NamedTuple):
+    """What a run will do, seen to be right before anything is written."""
+
+    section: Any
+    notebook: Path
+    report: Path
+    parameters: dict[str, Any]
+    record: dict[str, Any]  # of `run_record`
+
+# %% ../../nbs/pipeline/execute.ipynb #469ec1d3
+def planned(config: Any, root: Path) -> Plan:
+    """The run that a composed config describes.
+
+    Raises
+    ------
+    ParameterError
+        When the parameters do not fit the notebook, an address holds a password, or a name is a path.
+    """
+    section = stage_section(config)
+    notebook, report = root / section.notebook, root / config.paths.runs / section.report
+    parameters = stage_parameters(config, root)
+    check_parameters(parameters, notebook_parameters(notebook), in_project(notebook, root))
+    record = run_record(config, parameters, root)
+    refuse_secrets(record)
+    refuse_paths(config, parameters, report, root)
+    return Plan(section, notebook, report, parameters, record)
 
 # %% ../../nbs/pipeline/execute.ipynb #19398b4a
 def write_record(record: dict[str, Any], report: Path) -> None:
@@ -228,12 +246,7 @@ def run_stage(config: Any, root: Path | None = None, quiet: bool = False) -> tup
         When a cell fails.
     """
     root = root or project_root()
-    section = stage_section(config)
-    notebook, report = root / section.notebook, root / config.paths.runs / section.report
-    parameters = stage_parameters(config, root)
-    check_parameters(parameters, notebook_parameters(notebook), in_project(notebook, root))
-    record = run_record(config, parameters, root)
-    refuse_passwords(record)
+    section, notebook, report, parameters, record = planned(config, root)
     write_record(record, report)
     if not quiet:
         print(f"{section.order} {section.title}: {section.notebook}", file=sys.stderr, flush=True)
