@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..base.names import DataError
 from ..base.tables import write_csv, write_parquet
-from .model import Champion, load_champion
+from .model import ANEW, Champion, load_champion
 from .registry import artifact_folder, input_example
 
 # %% ../../nbs/champion/score.ipynb #b3593722
@@ -140,8 +140,7 @@ def score_file(
         forecast = champion.forecast(rows)
     except AttributeError as error:
         raise DataError(
-            f"the registered model was made by another version of drg_lib ({error}). "
-            "Remedy: run `dvc repro deployment`."
+            f"the registered model was made by another version of drg_lib ({error}). Remedy: {ANEW}."
         ) from error
     if taken := [column for column in forecast if column in frame]:
         raise DataError(f"{path}: has the column {taken[0]} already. Remedy: rename it, or leave it out.")

@@ -494,7 +494,7 @@ def file_hash(path: Path | str) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 # %% ../../nbs/forecasting/forecaster.ipynb #e5ca7073
-def load_model(path: Path | str, sha256: str) -> Forecaster:
+def load_model(path: Path | str, sha256: str, remedy: str = "run `dvc repro modeling`") -> Forecaster:
     """Read a model that `save_model` wrote.
 
     Parameters
@@ -502,6 +502,8 @@ def load_model(path: Path | str, sha256: str) -> Forecaster:
     path : path
     sha256 : str
         As recorded in model.json.
+    remedy : str
+        What makes the file anew.
 
     Raises
     ------
@@ -510,11 +512,11 @@ def load_model(path: Path | str, sha256: str) -> Forecaster:
     """
     file = resolve(path)
     if not file.is_file():
-        raise DataError(f"{file}: not there. Remedy: run `dvc repro modeling`.")
+        raise DataError(f"{file}: not there. Remedy: {remedy}.")
     if (read := file_hash(file)) != sha256:
         raise DataError(
             f"{file}: its SHA-256 is {read[:12]}…, but {str(sha256)[:12]}… was recorded; it is not loaded. "
-            "Remedy: run `dvc repro modeling`, which makes it anew."
+            f"Remedy: {remedy}, which makes it anew."
         )
     content = joblib.load(file)
     model = Forecaster(**content["parameters"])

@@ -90,18 +90,19 @@ def lineage(context: click.Context, data: str, remove: bool, cache: bool, **more
 
 # %% ../../nbs/pipeline/commands.ipynb #fd06248b
 @click.command()
+@click.option("--out", metavar="DIR", help="Where the site goes (build/site).")
 @click.option(
     "--serve/--no-serve", default=None, help="Serve it on this machine afterwards (at a terminal: yes)."
 )
 @click.option("--port", default=8000, help="The port, or a free one where it is taken (8000).")
 @click.option("--strict", is_flag=True, help="Fail on any warning, as the CI workflow does.")
 @click.pass_context
-def docs(context: click.Context, serve: bool | None, port: int, strict: bool) -> None:
+def docs(context: click.Context, out: str | None, serve: bool | None, port: int, strict: bool) -> None:
     """Build the site from docs/, runs/ and results/ into build/site, offline."""
     from drg_lib.site.site import build_site  # pandas
     from drg_lib.site.site import serve as serve_site
 
-    page, missing = build_site(strict=strict)
+    page, missing = build_site(out=Path(out) if out else None, strict=strict)
     for line in missing:
         click.echo(f"{context.command_path}: {line}", err=True)
     click.echo(f"Site: {page}")

@@ -203,6 +203,7 @@ class Section:
     takes: list[str] = field(default_factory=list)  # groups whose keys are parameters of the notebook
     parameters: dict[str, Any] = field(default_factory=dict)  # parameters that are called otherwise
     tracked: bool = False  # whether the report goes to its MLflow run
+    cell_timeout: int | None = 7200  # seconds that a cell may take; none: as long as it takes
 
 # %% ../../nbs/pipeline/config.ipynb #4ef736d1
 @dataclass

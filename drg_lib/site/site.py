@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HOME', 'siblings', 'small', 'thumbnail', 'write_reports', 'read_sections', 'models_page', 'stage_label',
            'lineage_page', 'card_page', 'home_pictures', 'home_page', 'made_from', 'rooms', 'write_api', 'stage_site',
-           'build_site', 'serve']
+           'refuse_folder', 'build_site', 'render_site', 'serve']
 
 # %% ../../nbs/site/site.ipynb #5e1fbaa1
 import ast
@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from ..base.files import project_root
@@ -211,6 +212,8 @@ def stage_site(root: Path | str, staged: Path) -> list[str]:
     shutil.copytree(
         root / "docs", staged, ignore=shutil.ignore_patterns("explorer", "templates", "__pycache__", "_build")
     )
+    for copy in (staged, *staged.rglob("*")):  # also where the project may only be read
+        copy.chmod(copy.stat().st_mode | 0o200)
     try:
         build_explorer(root / "data", staged / "extra" / "explorer")
     except (DataError, OSError) as error:
@@ -233,34 +236,53 @@ def stage_site(root: Path | str, staged: Path) -> list[str]:
     (staged / "site.json").write_text(json.dumps(dict(explorer=explorer)), encoding="utf-8")
     return missing
 
+# %% ../../nbs/site/site.ipynb #9902e3a9
+def refuse_folder(out: Path) -> None:
+    """`DataError` when a site cannot be written to a folder, or would take the place of something else."""
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not os.access(there, os.W_OK):
+        raise DataError(f"{there}: cannot be written to. Remedy: make it writable, or `drg docs --out DIR`.")
+    if there == out.absolute() and not (
+        out.is_dir() and (not any(out.iterdir()) or (out / ".buildinfo").is_file())
+    ):
+        raise DataError(f"{out}: holds something else than a site. Remedy: an empty or a new folder.")
+
 # %% ../../nbs/site/site.ipynb #673d20d8
 def build_site(
     root: Path | None = None, out: Path | None = None, strict: bool = False
 ) -> tuple[Path, list[str]]:
-    """Build the site into `out` (build/site), offline: its first page, and what is missing with its remedy.
+    """Build the site, offline: its first page, and what is missing with its remedy.
 
     Parameters
     ----------
+    out : Path, optional
+        The folder of the site: build/site, which is made anew, or another one that is empty or was a site.
     strict : bool
         Whether a warning of Sphinx (a link that leads nowhere, a page that none leads to) is an error.
 
     Raises
     ------
     DataError
-        When Sphinx fails.
+        When Sphinx fails, or the folder cannot be used.
     """
     root = Path(root or project_root())
-    out, staged = Path(out or root / "build" / "site"), root / "build" / "docs"
+    if out is None:
+        refuse_folder(root / "build" / "site")
+        return render_site(root, root / "build", root / "build" / "site", strict)
+    refuse_folder(out)
+    with tempfile.TemporaryDirectory() as work:
+        page, missing = render_site(root, Path(work), Path(work) / "site", strict)
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(page.parent, out)
+    return out.absolute() / page.name, missing
+
+# %% ../../nbs/site/site.ipynb #dc437a6c
+def render_site(root: Path, work: Path, out: Path, strict: bool) -> tuple[Path, list[str]]:
+    """Stage the pages in the folder `work` and let Sphinx render them into `out`; see `build_site`."""
+    staged = work / "docs"
     missing = stage_site(root, staged)
     shutil.rmtree(out, ignore_errors=True)
-    options = [
-        "-q",
-        "-j",
-        "auto",
-        "-d",
-        str(root / "build" / "doctrees"),
-        *["-W", "--keep-going"][: 2 * strict],
-    ]
+    options = ["-q", "-j", "auto", "-d", str(work / "doctrees"), *["-W", "--keep-going"][: 2 * strict]]
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", *options, str(staged), str(out)],

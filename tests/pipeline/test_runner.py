@@ -1,15 +1,19 @@
 """drg run and drg choose as a person meets them: what runs, what is refused, what is left behind."""
 
 import json
+import logging
+import os
 import shutil
+import signal
+import subprocess
 
 import pytest
 import yaml
 from click.testing import CliRunner
-from conftest import ROOT, copy_project, run
+from conftest import ROOT, copy_project, environment, run
 
 from drg_lib.base.notebooks import title_and_sentence
-from drg_lib.pipeline import runner
+from drg_lib.pipeline import execute, runner
 from drg_lib.pipeline.cli import drg as command
 
 MINI = {
@@ -226,6 +230,63 @@ def test_a_failed_cell_is_named_and_the_partial_notebook_kept(project):
     )
     assert (project / "runs/mini.partial.ipynb").exists() and not (project / "runs/mini.ipynb").exists()
     assert "ZeroDivisionError" in (project / "runs/mini.log").read_text()
+
+
+HANGS_OR_DIES = "import os, time\nos.kill(os.getpid(), 9) if number else time.sleep(99)"
+
+
+def test_a_kernel_that_dies_and_a_cell_that_hangs_are_named(project, taking):
+    taking()
+    notebook = json.loads((project / "nbs/taking.ipynb").read_text())
+    notebook["cells"][1]["source"] = "number: int = 1"
+    notebook["cells"].append(MINI["cells"][2] | {"source": f"#papermill_description=work\n{HANGS_OR_DIES}"})
+    (project / "nbs/taking.ipynb").write_text(json.dumps(notebook))
+    section = "project_sections.taking"
+    died = drg(project, "taking", f"+{section}.parameters.number=1")
+    assert died.returncode == 1 and "Traceback" not in died.stderr
+    assert "the kernel died, as happens when memory runs out" in died.stderr and "GB are free" in died.stderr
+    assert "Failed in: work, of nbs/taking.ipynb" in died.stderr
+    hung = drg(project, "taking", f"+{section}.parameters.number=0", f"{section}.cell_timeout=2")
+    assert hung.returncode == 1 and "the cell reached its time limit" in hung.stderr
+    assert "Failed in: work" in hung.stderr and "Traceback" not in hung.stderr
+
+
+def test_ctrl_c_ends_a_run_with_one_line(project):
+    number = "project_sections.mini.parameters.number=1"
+    running = subprocess.Popen(
+        ["drg", "run", "mini", number, "logging.level=DEBUG"],
+        cwd=project,
+        env=environment(project),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    head = running.stderr.readline()
+    os.killpg(running.pid, signal.SIGINT)
+    rest = running.communicate(timeout=60)[1]
+    assert running.returncode == 130 and head.startswith("9 Mini")
+    assert rest.splitlines()[-1] == "drg run: stopped by Ctrl-C." and "Traceback" not in rest
+
+
+def test_the_next_run_clears_what_a_killed_one_left(project):
+    (project / "data/v1").mkdir(exist_ok=True)
+    dead, alive = (
+        project / "data/v1/.findings.parquet.4194305.part",
+        project / f"results/.x.json.{os.getpid()}.part",
+    )
+    for path in (dead, alive, project / "runs/mini.partial.ipynb"):
+        path.write_text("half a file")
+    assert drg(project, "mini").returncode == 0
+    assert not dead.exists() and alive.exists() and not (project / "runs/mini.partial.ipynb").exists()
+    assert "removed data/v1/.findings.parquet.4194305.part" in (project / "runs/mini.log").read_text()
+    alive.unlink()
+
+
+def test_a_report_that_cannot_be_added_to_mlflow_is_a_warning(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(execute, "read_scraps", lambda report: {"mlflow_run_id": "0"})
+    execute.keep_report(tmp_path / "report.ipynb", logging.getLogger("quiet"), tmp_path)
+    printed = capsys.readouterr().err
+    assert "warning: the report is done, but not in MLflow" in printed and "holds no run 0" in printed
 
 
 def test_cfg_job_and_help_run_nothing(project):
