@@ -136,12 +136,10 @@ def run_trials(
     first: dict[str, Any] | None = None,
     callbacks: Iterable[Callable[[optuna.Study, FrozenTrial], object]] = (),
 ) -> None:
-    """Run the trials that a study lacks, beside other processes that do the same.
+    """Run the trials that a study of `open_study` lacks, beside other processes that do the same.
 
     Parameters
     ----------
-    study, path
-        As `open_study` has them.
     loss_of : callable
         Takes a trial, returns its loss.
     n_trials : int
@@ -162,11 +160,10 @@ def run_trials(
             if taken is None:  # the last ones run in another process
                 time.sleep(0.2)
                 continue
-            trial, number = taken
-            run_trial(study, trial, loss_of, seed + 1000 * number)
+            run_trial(study, taken[0], loss_of, seed + 1000 * taken[1])
             tell_progress(len(finished(study)), n_trials, "trials")
             for callback in callbacks:
-                callback(study, study.trials[trial.number])
+                callback(study, study.trials[taken[0].number])
 
 # %% ../../nbs/forecasting/study.ipynb #14b0f621
 def run_trial(
