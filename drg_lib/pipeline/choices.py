@@ -11,6 +11,7 @@ import difflib
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,11 @@ def gives_its_path(source: Any) -> bool:
 # %% ../../nbs/pipeline/choices.ipynb #3742e7c1
 def check_options(chosen: dict[str, Any]) -> None:
     """`DataError` for a value of another type than the choice has, or an option that has no config file."""
+    if missing := sorted({*GROUP_OF_CHOICE, "data"} - set(chosen)):
+        raise DataError(
+            f"params.yaml: {', '.join(missing)} is missing. "
+            "Remedy: restore it with `git checkout params.yaml`."
+        )
     for key, value in chosen.items():
         wanted = "a list of names" if key in ("targets", "models") else "a text"
         items = value if wanted != "a text" else [value]
@@ -257,10 +263,11 @@ def champion_line(target: str, metrics: dict[str, Any]) -> str:
 # %% ../../nbs/pipeline/choices.ipynb #6b3debba
 def summary(root: Path | None = None) -> list[str]:
     """Lines that say what the last run made and where it is; `DataError` when there is no forecast."""
-    from drg_lib.base.tables import read_json, read_parquet  # pandas, which the other commands do without
+    from drg_lib.base.tables import read_parquet  # pandas, which the other commands do without
+    from drg_lib.versions.store import load_sidecar
 
     root = root or project_root()
-    source = read_json(root / "data" / "v0.json")["config"]
+    source = load_sidecar("v0", root / "data")["config"]
     forecast = read_parquet(root / "data" / "forecast.parquet", ["facility_id", "target", "year"])
     years = " and ".join(str(year) for year in sorted(forecast["year"].unique()))
     facilities = forecast["facility_id"].nunique()
@@ -283,9 +290,10 @@ def summary(root: Path | None = None) -> list[str]:
 
 # %% ../../nbs/pipeline/choices.ipynb #c94e0cee
 def print_summary() -> None:
-    """Print the summary; exit 1 with the reason when there is none."""
+    """Print the summary, as wide as a screen; exit 1 with the reason when there is none."""
     try:
-        print("\n".join(summary()))
+        for line in summary():
+            print(textwrap.fill(line, 100, subsequent_indent=" " * 11, break_on_hyphens=False))
     except DataError as error:
-        print(f"drg_lib: {error}", file=sys.stderr)
+        print(f"make run: {error}", file=sys.stderr)
         sys.exit(1)

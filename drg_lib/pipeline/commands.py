@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from ..base.files import project_root
+from .completion import complete_target
 
 # %% ../../nbs/pipeline/commands.ipynb #14a39e73
 EXAMPLE = """The file has every column of the example; an unknown number stays empty, a row without a last
@@ -23,7 +24,9 @@ value gets no forecast, other columns are handed on.
 # %% ../../nbs/pipeline/commands.ipynb #12b80f1e
 @click.command(epilog=EXAMPLE)
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--target", required=True, help="What is forecast, as in configs/target.")
+@click.option(
+    "--target", required=True, shell_complete=complete_target, help="What is forecast (configs/target)."
+)
 @click.option(
     "--out", metavar="FILE", help="Where the result goes: .csv or .parquet (FILE_scored beside FILE)."
 )
@@ -94,7 +97,12 @@ def lineage(context: click.Context, data: str, remove: bool, cache: bool, **more
 @click.option(
     "--serve/--no-serve", default=None, help="Serve it on this machine afterwards (at a terminal: yes)."
 )
-@click.option("--port", default=8000, help="The port, or a free one where it is taken (8000).")
+@click.option(
+    "--port",
+    default=8000,
+    type=click.IntRange(1, 65535),
+    help="The port, or a free one where it is taken (8000).",
+)
 @click.option("--strict", is_flag=True, help="Fail on any warning, as the CI workflow does.")
 @click.pass_context
 def docs(context: click.Context, out: str | None, serve: bool | None, port: int, strict: bool) -> None:

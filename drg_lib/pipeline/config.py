@@ -393,9 +393,7 @@ def explained(error: Exception) -> str:
     """What Hydra or OmegaConf says of a config, with its cause, without advice that does not help here."""
     reasons = dict.fromkeys(str(reason) for reason in (error, error.__cause__) if reason is not None)
     # A typed key cannot be appended.
-    lines = [
-        line for line in "\n".join(reasons).splitlines() if not line.startswith("To append to your config")
-    ]
+    lines = [line for line in "\n".join(reasons).splitlines() if not line.startswith("To append to your")]
     return "\n".join(lines)
 
 # %% ../../nbs/pipeline/config.ipynb #a1284d78

@@ -11,6 +11,7 @@ __all__ = ['EXAMPLES', 'STATUS', 'PASSED_ON', 'OPTIONS', 'WHAT', 'as_overrides',
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ class RunHelp(click.Command):
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """The stages, one a line, and what an override may be."""
-        with formatter.section("Stages"):
+        with suppress(DataError), formatter.section("Stages"):  # outside a project there are none
             formatter.write(stage_lines(width=formatter.width) + "\n")
         super().format_epilog(context, formatter)
 

@@ -152,8 +152,11 @@ def is_misspelt(key: str) -> bool:
 
 # %% ../../nbs/pipeline/uses.ipynb #74f58086
 def refuse_unused(overrides: Iterable[str], root: Path) -> None:
-    """`ParameterError` for an override of a known group that does not reach the stage."""
+    """`ParameterError` for an override that does not reach the stage, or that another one replaces."""
     given = list(overrides)
+    keys = [key_of(override) for override in given if not override.startswith("~")]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise ParameterError(f"{twice[0]} is given twice, and the last one would win. Remedy: leave one out.")
     stage = stage_of(given, root)
     if stage is None:
         return

@@ -127,10 +127,11 @@ def test_what_dvc_yaml_passes_is_used_by_the_stage(stage):
         ),
         ("cleaning", "data_sources.scale=0.1", ["cleaning does not use data_sources.scale"]),
         ("documentation", "crosswalk=none", ["documentation does not use crosswalk"]),
+        ("modeling", "models=ridge models=catboost", ["models is given twice"]),
     ],
 )
 def test_an_override_that_the_stage_does_not_use_is_refused(stage, override, words):
-    refused = call("run", stage, override)
+    refused = call("run", stage, *override.split())
     assert refused.exit_code == 2 and all(word in refused.output for word in [*words, "Remedy"]), (
         refused.output
     )
@@ -219,3 +220,37 @@ def test_outside_a_project_the_shell_offers_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DRG_LIB_ROOT", raising=False)
     assert offered(["drg", "run", "mod"]) == [] and os.listdir(tmp_path) == []
+
+
+# What `make run` ends with
+
+
+def test_the_summary_of_a_run_fits_a_screen(tmp_path, monkeypatch, capsys):
+    import pandas as pd
+
+    from drg_lib.base.tables import write_json, write_parquet
+    from drg_lib.pipeline.choices import print_summary
+    from drg_lib.versions.store import save_version
+
+    for name in ("settings.ini", "params.yaml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    targets = [path.stem for path in (ROOT / "configs/target").glob("*.yaml")]
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"targets": targets}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    monkeypatch.setenv("DRG_LIB_ROOT", str(tmp_path))
+    title = yaml.safe_load((ROOT / "configs/data_sources/medicare_csv.yaml").read_text())["title"]
+    save_version(pd.DataFrame({"year": ["2019"]}), "v0", tmp_path / "data", config={"title": title})
+    forecast = pd.DataFrame({"facility_id": ["4"], "target": ["mean_cost"], "year": [2022]})
+    write_parquet(forecast, tmp_path / "data/forecast.parquet")
+    for target in targets:
+        metrics = {"champion": "hist_gradient_boosting", "hist_gradient_boosting": {"skill": 0.0312}}
+        write_json(metrics, tmp_path / "results/evaluation" / target / "metrics.json")
+    print_summary()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24 and max(map(len, lines)) <= 100
+    assert len([line for line in lines if line.startswith("Champion:")]) == len(targets)
+    (tmp_path / "data/v0.json").write_text("{}")
+    with pytest.raises(SystemExit):
+        print_summary()
+    assert "not a whole sidecar" in capsys.readouterr().err
