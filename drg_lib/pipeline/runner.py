@@ -189,7 +189,8 @@ def run_by_hydra(flags: list[str], overrides: list[str], root: Path, quiet: bool
         if not failed:
             raise
     if failed:
-        show_sweep(done, root)
+        if not quiet:
+            show_sweep(done, root)
         raise failed[0]
     return done
 
@@ -322,7 +323,7 @@ def command(
         click.echo(stage_help(stage, root))
         return
     done = run_checked(overrides, flags, root, quiet or as_json)
-    if as_json:
+    if as_json and done:
         for run in done:
             run["key_figure"] = read_scraps(root / run["report"]).get("key_figure")
         click.echo(json.dumps(done if hydra["multirun"] else done[0], ensure_ascii=False))

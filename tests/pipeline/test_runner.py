@@ -335,6 +335,7 @@ def test_run_prints_json_and_nothing_else_where_a_program_asks(project):
     made = json.loads(done.stdout)
     assert done.stderr == "" and made["report"] == "runs/mini.ipynb" and made["stage"] == "mini"
     assert drg(project, "mini", "--quiet").stdout == ""
+    assert "order: 9" in drg(project, "mini", "--json", "--cfg", "job").stdout
 
 
 def test_a_config_that_is_no_yaml_is_named_with_its_line(project, refused):
