@@ -36,6 +36,7 @@ import sqlalchemy as sa
 from drg_lib.base.tables import write_parquet
 from drg_lib.pipeline.config import as_dict, compose
 from drg_lib.pipeline.explore import apply_step
+from drg_lib.pipeline.uses import is_used, uses
 from drg_lib.sources.read import read_source
 from drg_lib.versions.chain import known_versions, observed_version
 
@@ -254,15 +255,16 @@ def memory(scale: float, folder: Path) -> None:
     """Each data stage as DVC runs it: seconds and peak memory."""
     source, places = "data_sources=synthetic", folders(folder, "data")
     stages = [
-        ["stage=ingestion"],
-        ["stage=inspection"],
-        *[[f"stage={about['section']}", f"data_versions={name}"] for name, about in known_versions().items()],
+        ["ingestion"],
+        ["inspection"],
+        *[[about["section"], f"data_versions={name}"] for name, about in known_versions().items()],
     ]
     rows = []
     for stage in stages:
-        command = ["drg", "run", *stage, source, f"data_sources.scale={scale}", *places]
+        size = [f"data_sources.scale={scale}"] if is_used("data_sources.scale", uses(stage[0])) else []
+        command = ["drg", "run", *stage, source, *size, *places]
         seconds, megabytes = peak_of(command, ROOT)
-        rows.append([" ".join(part.split("=")[1] for part in stage), f"{seconds:.1f}", f"{megabytes:,.0f}"])
+        rows.append([" ".join(part.split("=")[-1] for part in stage), f"{seconds:.1f}", f"{megabytes:,.0f}"])
         say(f"  {rows[-1]}")
     table(f"Data stages by drg run at scale {scale} (synthetic data)", ["stage", "seconds", "peak MB"], rows)
     largest_peak(rows)

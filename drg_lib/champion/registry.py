@@ -12,16 +12,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pandas as pd
 import yaml
 
 from ..base.files import project_root, resolve
 from ..base.names import DataError
+from ..base.sqlite_files import sqlite_reason
 from ..base.tables import read_json
 from .check import answer, check_rows
 from .model import REGISTER_AGAIN, Champion
-from ..reporting.tracking import DATABASE, Run, quiet, relocate, tracking_uri
+from ..reporting.tracking import ARTIFACTS, DATABASE, Run, quiet, store_named, tracking_uri
+from ..reporting.tracking import artifact_folder as located
 
 # %% ../../nbs/champion/registry.ipynb #257c9252
 def registered_name(target: str) -> str:
@@ -143,7 +146,25 @@ def _model_version(client: Any, target: str, version: str | None) -> Any:
             return client.get_model_version_by_alias(name, "champion")
         return client.get_model_version(name, str(version))
     except MlflowException as error:
+        if sqlite_reason(error):
+            raise
         raise DataError(_not_registered(client, name, version)) from error
+
+# %% ../../nbs/champion/registry.ipynb #275c53b4
+def _folder_of(client: Any, registered: Any, root: Path) -> Path:
+    """MLflow's folder of a registered version, where the project is now; `DataError` where it was deleted.
+
+    MLflow's own download writes into the folder, which a project that is only read does not allow.
+    """
+    address = client.get_model_version_download_uri(registered.name, registered.version)
+    _, there, inside = address.partition(f"/{ARTIFACTS}/")
+    folder = root / ARTIFACTS / unquote(inside) if there else located(address)
+    if not (folder / "MLmodel").is_file():
+        raise DataError(
+            f"{registered.name}, version {registered.version}: its files are not in {ARTIFACTS} any more. "
+            f"Remedy: {REGISTER_AGAIN}."
+        )
+    return folder
 
 # %% ../../nbs/champion/registry.ipynb #8457e2d3
 def find_registered(
@@ -173,16 +194,15 @@ def find_registered(
         deployed = (root / "results" / "deployment").is_dir()
         remedy = REGISTER_AGAIN if deployed else "run `dvc repro`"
         raise DataError(f"{root / DATABASE}: not there, so no model is registered. Remedy: {remedy}.")
-    relocate(root)
-    registered = _model_version(_client(root), target, version)
-    from mlflow.artifacts import download_artifacts
-
-    folder = download_artifacts(f"models:/{registered.name}/{registered.version}")
+    with store_named(root):
+        client = _client(root)
+        registered = _model_version(client, target, version)
+        folder = _folder_of(client, registered, root)
     return {
         "name": registered.name,
         "version": str(registered.version),
         "sha256": registered.tags["champion_sha256"],
-        "folder": Path(folder),
+        "folder": folder,
     }
 
 # %% ../../nbs/champion/registry.ipynb #4cd14645

@@ -34,15 +34,14 @@ from drg_lib.forecasting.change import (
     weight_rows,
 )
 from drg_lib.forecasting.inputs import (
-    PREPARATION,
     Columns,
     Inputs,
-    checked_options,
     fit_inputs,
     learn_columns,
     matrix_of,
     numbers_in,
 )
+from .options import PREPARATION, checked_options
 from .standing import Standing, learn_standing, standing_columns
 
 # %% ../../nbs/forecasting/forecaster.ipynb #f7755bae

@@ -20,8 +20,8 @@ import pandas as pd
 from ..base.names import KEYS, DataError
 from ..base.tables import content_hash, plain
 from .forecaster import Forecaster, make_forecaster
-from .inputs import PREPARATION
 from .metrics import relative_loss
+from .options import PREPARATION
 from .study import open_study, run_trials
 
 # %% ../../nbs/forecasting/tuning.ipynb #c8e2dabf

@@ -18,7 +18,9 @@ from .config import as_dict
 
 # %% ../../nbs/pipeline/parameters.ipynb #a161eaf1
 class ParameterError(DataError):
-    """Composed parameters that do not fit the notebook; nothing has run."""
+    """What was typed or composed does not fit; nothing has run."""
+
+    exit_status = 2
 
 # %% ../../nbs/pipeline/parameters.ipynb #7131b256
 def parameters_cell(notebook: Path | str) -> str:

@@ -9,8 +9,9 @@ __all__ = ['read_scores', 'closer_than_nothing', 'plot_skill', 'label_bars', 'ta
 from pathlib import Path
 from typing import Any
 
+from ..base.yaml_files import read_yaml
 from ..reporting.style import WIDTH, color, message, percent, picture, words
-from .reports import Project, Record, json_of, read_yaml
+from .reports import Project, Record, json_of
 
 # %% ../../nbs/site/models.ipynb #b6edbc6d
 def read_scores(metrics: Record) -> list[Record]:

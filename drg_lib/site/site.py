@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['HOME', 'MODULE', 'siblings', 'write_picture', 'thumbnail', 'write_reports', 'read_sections', 'models_page',
-           'stage_label', 'lineage_page', 'home_page', 'rooms', 'write_api', 'stage_site', 'build_site', 'serve',
-           'main']
+           'stage_label', 'lineage_page', 'home_page', 'rooms', 'write_api', 'stage_site', 'refuse_folder',
+           'build_site', 'render_site', 'serve']
 
 # %% ../../nbs/site/site.ipynb #5e1fbaa1
-import argparse
 import functools
 import json
 import os
@@ -16,17 +15,19 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from ..base.files import project_root
 from ..base.names import DataError
 from ..base.notebooks import title_and_sentence
+from ..base.yaml_files import read_yaml
 from ..reporting.style import words
 from .explorer import build_explorer
 from .models import plot_skill, saved, targets_of
 from .pages import page_notebook, pictures
 from .picture import pipeline_svg
-from .reports import Project, Record, Report, natural, read_yaml
+from .reports import Project, Record, Report, natural
 from .templates import write_page
 from ..versions.lineage import lineage
 from ..versions.lineage_picture import plot_lineage
@@ -164,8 +165,11 @@ def stage_site(root: Path | str, staged: Path) -> list[str]:
     """Write what Sphinx renders into `staged`, which is replaced; what could not be made, with the remedy."""
     root, missing = Path(root), []
     shutil.rmtree(staged, ignore_errors=True)
-    left_out = shutil.ignore_patterns("explorer", "templates", "__pycache__", "_build")
-    shutil.copytree(root / "docs", staged, ignore=left_out)
+    shutil.copytree(
+        root / "docs", staged, ignore=shutil.ignore_patterns("explorer", "templates", "__pycache__", "_build")
+    )
+    for copy in (staged, *staged.rglob("*")):  # also where the project may only be read
+        copy.chmod(copy.stat().st_mode | 0o200)
     try:
         build_explorer(root / "data", staged / "extra" / "explorer")
     except (DataError, OSError) as error:
@@ -192,28 +196,56 @@ def stage_site(root: Path | str, staged: Path) -> list[str]:
             write_page(staged / card.name, "card_missing.md.j2", title=words(name, capital=True))
     return missing
 
+# %% ../../nbs/site/site.ipynb #9902e3a9
+def refuse_folder(out: Path) -> None:
+    """`DataError` when a site cannot be written to a folder, or would take the place of something else."""
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not os.access(there, os.W_OK):
+        raise DataError(f"{there}: cannot be written to. Remedy: make it writable, or `drg docs --out DIR`.")
+    if there == out.absolute() and not (
+        out.is_dir() and (not any(out.iterdir()) or (out / ".buildinfo").is_file())
+    ):
+        raise DataError(f"{out}: holds something else than a site. Remedy: an empty or a new folder.")
+
 # %% ../../nbs/site/site.ipynb #673d20d8
-def build_site(strict: bool = False) -> tuple[Path, list[str]]:
-    """Build the site into build/site, offline: its first page, and what is missing with its remedy.
+def build_site(
+    root: Path | None = None, out: Path | None = None, strict: bool = False
+) -> tuple[Path, list[str]]:
+    """Build the site, offline: its first page, and what is missing with its remedy.
 
     Parameters
     ----------
+    out : Path, optional
+        The folder of the site: build/site, which is made anew, or another one that is empty or was a site.
     strict : bool
         Whether a warning of Sphinx (a link that leads nowhere, a page that none leads to) is an error.
 
     Raises
     ------
     DataError
-        When Sphinx fails.
+        When Sphinx fails, or the folder cannot be used.
     """
-    root = project_root()
-    build, out = root / "build", root / "build" / "site"
-    missing = stage_site(root, build / "docs")
+    root = Path(root or project_root())
+    if out is None:
+        refuse_folder(root / "build" / "site")
+        return render_site(root, root / "build", root / "build" / "site", strict)
+    refuse_folder(out)
+    with tempfile.TemporaryDirectory() as work:
+        page, missing = render_site(root, Path(work), Path(work) / "site", strict)
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(page.parent, out)
+    return out.absolute() / page.name, missing
+
+# %% ../../nbs/site/site.ipynb #dc437a6c
+def render_site(root: Path, work: Path, out: Path, strict: bool) -> tuple[Path, list[str]]:
+    """Stage the pages in the folder `work` and let Sphinx render them into `out`; see `build_site`."""
+    staged = work / "docs"
+    missing = stage_site(root, staged)
     shutil.rmtree(out, ignore_errors=True)
-    options = ["-q", "-j", "auto", "-d", f"{build}/doctrees", *["-W", "--keep-going"][: 2 * strict]]
+    options = ["-q", "-j", "auto", "-d", str(work / "doctrees"), *["-W", "--keep-going"][: 2 * strict]]
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, "-m", "sphinx", *options, build / "docs", out],
+        [sys.executable, "-m", "sphinx", *options, staged, out],
         env={**os.environ, "DRG_LIB_ROOT": str(root), "PYTHONPATH": path},
     )
     if done.returncode:
@@ -244,26 +276,3 @@ def serve(folder: Path | str, port: int = 8000) -> None:
             server.serve_forever()
         except KeyboardInterrupt:
             print()
-
-# %% ../../nbs/site/site.ipynb #69e5dc1c
-def main(arguments: list[str] | None = None) -> None:
-    """`drg docs`: build the site, and show it when a person is at the terminal."""
-    about = "Build the site from docs/, runs/ and results/ into build/site, offline."
-    parser = argparse.ArgumentParser(prog="drg docs", description=about)
-    served = "serve it on this machine afterwards; by default when run from a terminal"
-    parser.add_argument("--serve", action=argparse.BooleanOptionalAction, help=served)
-    port = "the port, or a free one where it is taken (8000)"
-    parser.add_argument("--port", type=int, default=8000, help=port)
-    parser.add_argument("--strict", action="store_true", help="fail on any warning, as the CI workflow does")
-    given = parser.parse_args(arguments)
-    try:
-        page, missing = build_site(strict=given.strict)
-        for line in missing:
-            print(f"drg docs: {line}", file=sys.stderr)
-        print(f"Site: {page}")
-        if given.serve or (given.serve is None and sys.stdin.isatty() and sys.stdout.isatty()):
-            serve(page.parent, given.port)
-        else:
-            print("Open that file, or serve it with `drg docs --serve`")
-    except DataError as error:
-        sys.exit(f"drg docs: {error}")

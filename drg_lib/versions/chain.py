@@ -15,10 +15,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from ..base.files import project_root, resolve
 from ..base.names import DataError
+from ..base.yaml_files import read_yaml
 
 # %% ../../nbs/versions/chain.ipynb #97599b6b
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def is_version(name: object) -> bool:
 def versions_file() -> tuple[Path, dict[str, Any]]:
     """`configs/versions.yaml`: its path and its content."""
     path = project_root() / "configs" / "versions.yaml"
-    return path, yaml.safe_load(path.read_text(encoding="utf-8"))
+    return path, read_yaml(path)
 
 # %% ../../nbs/versions/chain.ipynb #9e77eb7a
 def refuse_names(versions: Iterable[object], path: Path) -> None:

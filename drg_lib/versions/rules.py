@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from ..base.files import project_root
 from drg_lib.base.names import (
@@ -29,6 +28,7 @@ from drg_lib.base.names import (
     measure_of,
 )
 from ..base.parse import YEARS
+from ..base.yaml_files import read_yaml
 
 # %% ../../nbs/versions/rules.ipynb #4818d4e3
 FINDING = dict(
@@ -78,7 +78,7 @@ def thresholds_of(checks: dict[str, Any] | None = None) -> dict[str, Any]:
     """The limits `checks`; those of `configs/checks/base.yaml` where they are empty."""
     if checks:
         return checks
-    return yaml.safe_load((project_root() / "configs" / "checks" / "base.yaml").read_text(encoding="utf-8"))
+    return read_yaml(project_root() / "configs" / "checks" / "base.yaml")
 
 # %% ../../nbs/versions/rules.ipynb #58318ab2
 @dataclass(frozen=True)

@@ -53,12 +53,12 @@ def reports(tmp_path_factory):
     ]
     table.to_csv(project / "costs.csv", index=False)
     for stage in (
-        ["stage=ingestion"],
-        ["stage=inspection"],
-        ["stage=cleaning", "data_versions=v1"],
-        ["stage=cleaning", "data_versions=v2"],
+        ["ingestion", "data_sources.path=costs.csv"],
+        ["inspection", "data_sources.path=costs.csv"],
+        ["cleaning", "data_versions=v1"],
+        ["cleaning", "data_versions=v2"],
     ):
-        run(project, "drg", "run", *stage, "data_sources=sparcs_csv", "data_sources.path=costs.csv")
+        run(project, "drg", "run", *stage, "data_sources=sparcs_csv")
     return project
 
 

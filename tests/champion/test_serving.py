@@ -5,6 +5,8 @@ Nothing that was tampered with is loaded.
 
 import json
 import os
+import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -175,6 +177,51 @@ def test_drg_score_says_what_is_wrong(medicare_build, tmp_path):
     )
     done = run(medicare_build, "drg", "score", tmp_path / "bad.csv", "--target", "mean_cost", check=False)
     assert done.returncode == 1 and "holds mean_charge, mean_payment" in done.stderr
+
+
+def test_a_damaged_registered_model_is_refused_and_the_remedy_works(medicare_build, tmp_path):
+    project = copy_build(medicare_build, tmp_path / "project")
+    inputs(project, "mean_charge", 3).to_csv(tmp_path / "rows.csv", index=False)
+    score = ["drg", "score", tmp_path / "rows.csv", "--target", "mean_charge"]
+    for file in (project / "mlartifacts").rglob("*.joblib"):
+        file.write_bytes(file.read_bytes() + b"x")
+    refused = run(project, *score, check=False)
+    assert refused.returncode == 1 and "it is not loaded" in refused.stderr
+    run(project, *shlex.split(re.search(r"Remedy: run `(.*?)`", refused.stderr)[1]))
+    assert "version 2" in run(project, *score).stdout
+    for folder in (project / "mlartifacts").rglob("artifacts/MLmodel"):
+        folder.unlink()
+    lost = run(project, *score, check=False)
+    assert lost.returncode == 1 and "its files are not in mlartifacts any more" in lost.stderr
+
+
+def test_a_project_that_may_only_be_read_scores_and_builds_its_site_elsewhere(medicare_build, tmp_path):
+    project = copy_build(medicare_build, tmp_path / "project")
+    (tmp_path / "out").mkdir()
+    inputs(project, "mean_charge", 3).to_csv(tmp_path / "rows.csv", index=False)
+    as_other = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+    run(project, "chmod", "-R", "a-w", project)
+    try:
+        if not run(project, *as_other, "touch", "probe", check=False).returncode:
+            pytest.skip("this system lets a process without CAP_DAC_OVERRIDE write to a read-only folder")
+        score = ["drg", "score", tmp_path / "rows.csv", "--target", "mean_charge", "--json"]
+        scored = json.loads(run(project, *as_other, *score, "--out", tmp_path / "out/s.csv").stdout)
+        assert scored["rows"] == 3 and (tmp_path / "out/s.csv").is_file()
+        refused = run(project, *as_other, "drg", "docs", check=False)
+        assert (
+            refused.returncode == 1 and "Remedy: make it writable, or `drg docs --out DIR`" in refused.stderr
+        )
+        run(project, *as_other, "drg", "docs", "--no-serve", "--out", tmp_path / "out/site")
+        assert (tmp_path / "out/site/index.html").is_file()
+    finally:
+        run(project, "chmod", "-R", "u+w", project)
+
+
+def test_a_site_takes_the_place_of_nothing_else(medicare_build, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    refused = run(medicare_build, "drg", "docs", "--out", tmp_path, check=False)
+    assert refused.returncode == 1 and "holds something else than a site" in refused.stderr
+    assert (tmp_path / "thesis.txt").is_file()
 
 
 def test_registered_version_tells_where_it_comes_from(medicare_build):

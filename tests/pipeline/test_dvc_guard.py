@@ -14,6 +14,9 @@ import pytest
 from conftest import ROOT
 from dvc.repo import Repo
 
+from drg_lib.pipeline.config import choices
+from drg_lib.pipeline.reruns import outputs, reruns, stages_with
+
 LEFT_OUT = {
     "drg_lib.reporting": "how a picture looks changes no data",
     "drg_lib.pipeline": "it runs the stages; the walk does not go through it either",
@@ -165,15 +168,15 @@ def test_packages_hold_no_code():
 
 
 def test_modules_that_are_named_at_run_time_are_known():
-    """No walk sees a module imported by its name: a step, which dvc.yaml lists, and an estimator's class."""
+    """No walk sees a module imported by its name: a step, which dvc.yaml lists, an estimator, a command."""
     named = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "drg_lib").rglob("*.py")
         if "import_module(" in path.read_text(encoding="utf-8")
     }
-    # The warm interpreter names libraries, none of the project's modules.
-    known = {"drg_lib/versions/chain.py", "drg_lib/forecasting/forecaster.py", "drg_lib/pipeline/warm.py"}
-    assert named <= known
+    # The warm interpreter names libraries, none of the project's modules; the command line's are no stage's.
+    steps, estimators = "versions/chain.py", "forecasting/forecaster.py"
+    assert named <= {f"drg_lib/{path}" for path in (steps, estimators, "pipeline/cli.py", "pipeline/warm.py")}
 
 
 def test_dvc_shows_the_headline_of_each_target_and_keeps_the_other_metrics_as_a_file(repo):
@@ -190,3 +193,32 @@ def test_dvc_shows_the_choices_and_not_the_whole_chain_of_versions(repo):
     shown = repo.params.show(hide_workspace=False)[""]["data"]
     assert set(shown) == {"params.yaml", "configs/versions.yaml"}
     assert set(shown["configs/versions.yaml"]["data"]) == {"observed"}
+
+
+def test_the_stages_that_choices_lead_to_are_those_of_dvc():
+    """`drg choose` reads dvc.yaml by itself, which is faster than DVC and must come to the same."""
+    ours = stages_with(choices(ROOT), ROOT)
+    theirs = {stage.addressing: stage for stage in Repo(ROOT).index.stages}
+    assert list(ours) == list(theirs)
+    for name, stage in theirs.items():
+        assert ours[name]["cmd"] == stage.cmd
+        files = [dep.def_path for dep in stage.deps if dep.hash_name != "params" and dep.def_path]
+        assert set(ours[name]["deps"]) == {path for path in files if path != "params.yaml"}
+        assert set(outputs(ours[name])) == {out.def_path for out in stage.outs}
+
+
+@pytest.mark.parametrize(
+    ("changed", "first", "last"),
+    [
+        ({"data_sources": "medicare_csv", "data": "x.csv"}, "ingestion", 21),
+        ({"crosswalk": "apr_drg_v38"}, "cleaning@v1", 19),
+        ({"data_versions": "v11"}, "partitioning@w_total_median_profit", 7),
+        ({"models": ["ridge"]}, "evaluation@w_total_median_profit", 3),
+        ({"ml_experiments": "full"}, "modeling@w_total_median_profit-ridge", 6),
+        ({}, None, 0),
+    ],
+)
+def test_a_change_of_a_choice_reruns_what_it_feeds(changed, first, last):
+    chosen = choices(ROOT)
+    again = reruns(chosen, chosen | changed, ROOT)
+    assert (again[0] if again else None) == first and len(again) == last, again

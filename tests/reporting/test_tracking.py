@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 
 import optuna
 import pandas as pd
@@ -15,6 +16,7 @@ from drg_lib.base.files import project_root
 from drg_lib.base.names import DataError
 from drg_lib.reporting.tracking import (
     connect,
+    end_dead_runs,
     ensure_database,
     flat,
     folder_name,
@@ -174,3 +176,67 @@ def test_the_headline_comes_before_all_other_metrics():
             "details/blend.rmse",
         ]
     )
+
+
+def status_of(root, name):
+    with sqlite3.connect(root / "mlflow.db") as store:
+        return store.execute("select status from runs where name = ?", [name]).fetchone()[0]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from drg_lib.reporting.tracking import start_run
+with start_run("killed", "nbs/5_modeling.ipynb", root=Path(sys.argv[1])):
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_the_next_run_ends_one_whose_process_was_killed_and_no_other(tmp_path):
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    assert subprocess.run(command, env=environment(project_root())).returncode == -9
+    assert status_of(tmp_path, "killed") == "RUNNING"
+    with start_run("living", "nbs/5_modeling.ipynb", root=tmp_path):
+        assert status_of(tmp_path, "killed") == "KILLED"
+        assert end_dead_runs(connect("drg_lib", tmp_path), "drg_lib") == []
+        assert status_of(tmp_path, "living") == "RUNNING"
+
+
+@pytest.mark.build
+def test_a_store_that_is_locked_for_a_while_is_waited_for(tmp_path):
+    ensure_database(tmp_path)
+    store = sqlite3.connect(tmp_path / "mlflow.db", check_same_thread=False, isolation_level=None)
+    store.execute("begin exclusive")
+    freed = threading.Timer(7, lambda: store.execute("commit"))  # SQLite by itself waits five seconds
+    freed.start()
+    with start_run("patient", "nbs/5_modeling.ipynb", root=tmp_path) as run:
+        run.log({"alpha": 1}, {"rmse": 2.0})
+    freed.join()
+    store.close()
+    assert status_of(tmp_path, "patient") == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: path.write_bytes(b"no database" * 999), "file is not a database"),
+        (lambda path: path.write_bytes(path.read_bytes()[:3000]), "malformed"),
+    ],
+)
+def test_a_damaged_store_is_named_and_the_remedy_works(tmp_path, spoil, words):
+    database = ensure_database(tmp_path)
+    spoil(database)
+    with pytest.raises(DataError, match=rf"mlflow\.db: .*{words}.*Remedy: `mv mlflow.db mlflow.db.damaged`"):
+        connect("drg_lib", tmp_path)
+    database.rename(tmp_path / "mlflow.db.damaged")
+    (tmp_path / "report.ipynb").write_text("{}")
+    command = [sys.executable, "-c", ONE_RUN, str(tmp_path), "b"]  # MLflow keeps a file open in its process
+    subprocess.run(command, env=environment(project_root()), check=True)
+    assert status_of(tmp_path, "b") == "FINISHED"
+
+
+def test_an_empty_store_is_made_anew(tmp_path):
+    (tmp_path / "mlflow.db").touch()
+    with start_run("a", "nbs/5_modeling.ipynb", root=tmp_path):
+        pass
+    assert status_of(tmp_path, "a") == "FINISHED"

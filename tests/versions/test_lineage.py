@@ -10,11 +10,13 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from conftest import environment, run
 from sidecars import sidecar, toy_sidecars
 
 from drg_lib.base.names import DataError
 from drg_lib.base.tables import content_hash, profile_columns, read_parquet, write_json, write_parquet
+from drg_lib.pipeline.cli import drg
 from drg_lib.versions import lineage as ln
 from drg_lib.versions.chain import known_versions
 from drg_lib.versions.lineage_picture import plot_lineage
@@ -282,11 +284,9 @@ def test_lookups_missing_files_and_lost_sidecars_are_named(three):
 # The command
 
 
-def command(data, *arguments, capsys=None):
-    with pytest.raises(SystemExit) as stopped:
-        ln.main(["--data", str(data), *arguments])
-    out, err = capsys.readouterr()
-    return stopped.value.code, out, err
+def command(data, *arguments):
+    done = CliRunner().invoke(drg, ["lineage", "--data", str(data), *arguments])
+    return done.exit_code, done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 132, 200])
@@ -302,9 +302,9 @@ def test_no_line_is_longer_than_the_terminal(synthetic_build, width):
         ) and "share_severity_0" in " ".join(lines)
 
 
-def test_the_command_prints_the_lineage(three, capsys, monkeypatch):
+def test_the_command_prints_the_lineage(three, monkeypatch):
     monkeypatch.setenv("COLUMNS", "90")
-    status, out, err = command(three, capsys=capsys)
+    status, out, err = command(three)
     said = " ".join(out.split())  # a long folder's name wraps the line that names the source
     assert (
         status == 0
@@ -313,7 +313,7 @@ def test_the_command_prints_the_lineage(three, capsys, monkeypatch):
         and "The rows add up in all 3 versions." in out
         and "v2" in out
     )
-    status, out, _ = command(three, "--json", "--verify", capsys=capsys)
+    status, out, _ = command(three, "--json", "--verify")
     held = json.loads(out)
     assert (
         status == 0
@@ -323,22 +323,39 @@ def test_the_command_prints_the_lineage(three, capsys, monkeypatch):
     )
 
 
-def test_the_command_fails_with_a_reason(three, tmp_path_factory, capsys):
+def test_the_command_fails_with_a_reason(three, tmp_path_factory):
     empty = tmp_path_factory.mktemp("empty")
-    status, out, err = command(empty, capsys=capsys)
+    status, out, err = command(empty)
     assert status == 1 and "no data version is there" in err and "dvc repro" in err and not out
     (three / "v1.parquet").write_bytes((three / "v2.parquet").read_bytes())
-    status, out, err = command(three, "--verify", capsys=capsys)
+    status, out, err = command(three, "--verify")
     assert status == 1 and "v1.parquet" in err and "1 damaged" in out
     shutil.copy(three / "v1.json", three / "v2.json")
-    status, _, err = command(three, capsys=capsys)
+    status, _, err = command(three)
     assert status == 1 and "v2.json: describes v1" in err
     (three / "v0.json").write_text("{")
-    status, _, err = command(three, capsys=capsys)
+    status, _, err = command(three)
     assert status == 1 and "v0.json: not whole JSON" in err
-    with pytest.raises(SystemExit) as stopped:
-        ln.main(["--remove"])
-    assert stopped.value.code == 2
+    assert command(three, "--remove")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "words"),
+    [
+        ("{}", "not a whole sidecar, it lacks version, rows"),
+        ("[]", "not a sidecar"),
+        ({"rows": "many"}, "rows is 'many', which it cannot be"),
+        ({"columns": None}, "columns is 'None', which it cannot be"),
+    ],
+)
+def test_a_sidecar_that_is_none_is_named(three, sidecar, words):
+    path = three / "v1.json"
+    whole = json.loads(path.read_text())
+    path.write_text(sidecar if isinstance(sidecar, str) else json.dumps(whole | sidecar))
+    status, _, err = command(three)
+    assert status == 1 and f"v1.json: {words}" in err and "Remedy: delete it and run `dvc repro" in err
+    with pytest.raises(DataError, match="v1.json"):
+        load_version("v1", three)
 
 
 def test_the_command_is_installed_and_stops_quietly_with_its_reader(synthetic_build):

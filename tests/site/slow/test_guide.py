@@ -52,6 +52,7 @@ ELSEWHERE = {
     r"dvc exp run .*|dvc plots show|dvc repro( inspection| deployment)?": "test_pipeline.py",
     r"python -m drg_lib\.pipeline\.source_check .*": "test_check.py",
     r"drg run (--help|.* --multirun)": "test_runner.py",
+    r"drg run .* --multirun": "test_runner.py",
     r"drg run comparison.*": "test_comparison.py",
     r"drg run experiments": "test_experiments.py",
     r"mlflow ui .*": "a server until it is stopped; test_tracking.py reads the same store",
