@@ -40,7 +40,7 @@ run: $(READY) ## run the pipeline: make run [SOURCE=medicare_csv DATA=file.csv.g
 	if dvc status --quiet 2>/dev/null; then \
 	  echo "All is up to date: no input, config or notebook has changed. Forecast: data/forecast.parquet; reports: runs/"; \
 	else \
-	  echo "Choices (params.yaml):"; echo "$$choices"; python -m drg_lib.pipeline.warm dvc repro; \
+	  echo "Choices (params.yaml):"; echo "$$choices"; drg repro; \
 	  python -c "from drg_lib.pipeline.choices import print_summary; print_summary()"; \
 	fi
 

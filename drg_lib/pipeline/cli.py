@@ -24,9 +24,12 @@ from .warm import run_warm
 # %% ../../nbs/pipeline/cli.ipynb #dd11404e
 COMMANDS = {
     "run": ("drg_lib.pipeline.runner:command", "Run the notebook of one stage with composed parameters."),
+    "repro": ("drg_lib.pipeline.commands:repro", "Bring everything up to date, as `dvc repro` does."),
     "choose": ("drg_lib.pipeline.choices:command", "Show or change the choices that `dvc repro` follows."),
     "score": ("drg_lib.pipeline.commands:score", "Forecast the rows of a file with the registered champion."),
     "lineage": ("drg_lib.pipeline.commands:lineage", "Show where each data version came from."),
+    "compare": ("drg_lib.pipeline.commands:compare", "Show runs side by side."),
+    "source check": ("drg_lib.pipeline.source_check:command", "Say what a file is and what does not fit."),
     "docs": ("drg_lib.pipeline.commands:docs", "Build the site of reports, guide and reference."),
 }
 GROUPS = {"source": "Look at a source before it is chosen."}

@@ -62,7 +62,9 @@ def stages_with(chosen: dict[str, Any], root: Path) -> dict[str, dict[str, Any]]
     stages: dict[str, dict[str, Any]] = {}
     for name, entry in content["stages"].items():
         for copy, stage in copies(name, entry, known):
-            stages[copy] = stage | {"params": {key: chosen.get(key) for key in stage.get("params", [])}}
+            stages[copy] = stage | {
+                "params": {key: chosen.get(key) for key in stage.get("params", []) if isinstance(key, str)}
+            }
     return stages
 
 # %% ../../nbs/pipeline/reruns.ipynb #d3805316

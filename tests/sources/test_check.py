@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT, extract
 
 from drg_lib.base.names import DataError
-from drg_lib.pipeline.source_check import main, typed_path
+from drg_lib.pipeline.source_check import check, typed_path
 from drg_lib.sources.check import MOST_LINES, check_file, report
 from drg_lib.sources.known import source_configs
 
@@ -156,15 +156,14 @@ def test_an_unknown_source_and_one_without_files_are_refused():
 def test_the_command_says_by_its_status_whether_a_file_fits(tmp_path, capsys, monkeypatch):
     good = tmp_path / "costs.csv.gz"
     good.write_bytes(gzip.compress(costs(range(2009, 2018)).encode()))
-    assert main([str(good)]) == 0 and "compressed (gzip)" in capsys.readouterr().out
-    assert main([str(write(tmp_path / "bad.csv", costs([2016], **{"Mean Cost": "x"}))), "sparcs_csv"]) == 1
-    assert main([str(good), "sparks"]) == 2 and "Remedy" in capsys.readouterr().err
-    assert main([]) == 2 and main(["--help"]) == 0
+    assert check(str(good)) == 0 and "compressed (gzip)" in capsys.readouterr().out
+    assert check(str(write(tmp_path / "bad.csv", costs([2016], **{"Mean Cost": "x"}))), "sparcs_csv") == 1
+    assert check(str(good), "sparks") == 2 and "Remedy" in capsys.readouterr().err
     monkeypatch.setenv("HOME", str(tmp_path))
     assert typed_path("~/costs.csv.gz") == str(good)
     monkeypatch.setenv("DRG_LIB_ROOT", str(ROOT))
     monkeypatch.chdir(tmp_path)
-    assert typed_path("costs.csv.gz") == str(good) and main(["nowhere.csv"]) == 1
+    assert typed_path("costs.csv.gz") == str(good) and check("nowhere.csv") == 1
 
 
 def test_the_configs_are_read_as_hydra_composes_them():

@@ -50,7 +50,7 @@ ELSEWHERE = {
     r"dvc repro --force --single-item deployment": "a registration is in test_serving.py",
     r"dvc exp run --temp .*": "minutes; dvc exp run without it is in test_pipeline.py",
     r"dvc exp run .*|dvc plots show|dvc repro( inspection| deployment)?": "test_pipeline.py",
-    r"python -m drg_lib\.pipeline\.source_check .*": "test_check.py",
+    r"drg source check (FILE|neighbour).*": "test_check.py",
     r"drg run (--help|.* --multirun)": "test_runner.py",
     r"drg run .* --multirun": "test_runner.py",
     r"drg run comparison.*": "test_comparison.py",
