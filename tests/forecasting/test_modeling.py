@@ -83,7 +83,7 @@ def test_tampered_or_missing_model_is_not_read(partition, tmp_path):
     path = tmp_path / "model.joblib"
     sha256 = save_model(make_forecaster(model_config("ridge"), meta, seed=0).fit(table), path)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(DataError, match="not loaded"):
+    with pytest.raises(DataError, match="nothing is loaded"):
         load_model(path, sha256)
     with pytest.raises(DataError, match="not there"):
         load_model(tmp_path / "none.joblib", sha256)
