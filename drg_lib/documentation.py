@@ -14,7 +14,7 @@ import pandas as pd
 
 from .base.files import resolve
 from .base.tables import read_parquet
-from .site.reports import find_reports
+from .reporting.executed import find_reports
 from .versions.chain import is_version, ordered
 
 # %% ../nbs/7_documentation.ipynb #c53c88c8

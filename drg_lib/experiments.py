@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from .base.files import project_root
+from .reporting.runs import PIPELINE
 from .reporting.style import MARKERS, WIDTH, color, message, picture, words
 from .reporting.tracking import DATABASE, DETAILS, HEADLINE, quiet, tracking_uri
-from .site.runs import PIPELINE
 
 # %% ../nbs/experiments.ipynb #1ee7ea35
 MLFLOW = ["run_id", "target", "metric", "value"]

@@ -133,7 +133,7 @@ def compare(runs: tuple[str, ...], figures: tuple[str, ...], dvc: bool, as_json:
 
     RUNS are names of runs, or parts of names; all by default.
     """
-    from drg_lib.site.runs import compare as show  # pandas
+    from drg_lib.reporting.runs import compare as show  # pandas
 
     show(list(runs) or None, list(figures) or None, json=as_json, dvc=dvc)
 

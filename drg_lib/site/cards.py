@@ -15,8 +15,8 @@ from ..base.files import resolve
 from ..base.names import DataError
 from ..base.tables import read_json, read_parquet
 from ..forecasting.verdict import against_best, best_baseline
+from ..reporting.executed import Record, json_of
 from ..reporting.style import dollars, percent
-from .reports import Record, json_of
 from .templates import markdown_table, render
 
 # %% ../../nbs/site/cards.ipynb #ac447dd0

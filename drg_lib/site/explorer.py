@@ -23,8 +23,8 @@ import pandas as pd
 from ..base.files import project_root, resolve, write_aside
 from ..base.names import DataError
 from ..base.tables import content_hash, read_json, read_parquet
+from ..reporting.executed import Record, read_yaml
 from ..reporting.style import COLORS, MARKERS, words
-from .reports import Record, read_yaml
 from .templates import render
 from ..versions.chain import observed_version
 from ..versions.store import load_sidecar, load_version

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..base.yaml_files import read_yaml
+from ..reporting.executed import Record, json_of
 from ..reporting.style import WIDTH, color, message, percent, picture, words
-from .reports import Project, Record, json_of
+from .reports import Project
 
 # %% ../../nbs/site/models.ipynb #b6edbc6d
 def read_scores(metrics: Record) -> list[Record]:

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..base.notebooks import CELL_NAME, cell_name
-from .reports import Project, Record, Report, text_of
+from ..reporting.executed import Record, Report, text_of
+from .reports import Project
 from .templates import render
 
 # %% ../../nbs/site/pages.ipynb #9eff716d

@@ -9,7 +9,7 @@ __all__ = ['WIDTH', 'MARGIN', 'GAP', 'LINE', 'PAD', 'SIDE', 'Label', 'entries', 
 import textwrap
 from collections.abc import Callable
 
-from .reports import Record
+from ..reporting.executed import Record
 from .templates import render
 
 # %% ../../nbs/site/picture.ipynb #3a0e96ba

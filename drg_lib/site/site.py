@@ -22,12 +22,13 @@ from ..base.files import project_root
 from ..base.names import DataError
 from ..base.notebooks import title_and_sentence
 from ..base.yaml_files import read_yaml
+from ..reporting.executed import Record, Report, natural
 from ..reporting.style import words
 from .explorer import build_explorer
 from .models import plot_skill, saved, targets_of
 from .pages import page_notebook, pictures
 from .picture import pipeline_svg
-from .reports import Project, Record, Report, natural
+from .reports import Project
 from .templates import write_page
 from ..versions.lineage import lineage
 from ..versions.lineage_picture import plot_lineage

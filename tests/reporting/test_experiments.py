@@ -6,8 +6,8 @@ import pytest
 from conftest import copy_build, run
 
 from drg_lib.experiments import agreement, from_mlflow
+from drg_lib.reporting.runs import from_dvc, from_reports
 from drg_lib.reporting.scraps import read_scraps
-from drg_lib.site.runs import from_dvc, from_reports
 
 
 @pytest.fixture(scope="module")

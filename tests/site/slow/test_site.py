@@ -17,8 +17,8 @@ import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT, copy_build, copy_project, environment, run
 
+from drg_lib.reporting.executed import find_reports
 from drg_lib.reporting.style import words
-from drg_lib.site.reports import find_reports
 from drg_lib.site.site import stage_site
 
 CHROMIUM = Path("/usr/bin/chromium")

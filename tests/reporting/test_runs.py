@@ -9,7 +9,7 @@ import yaml
 from conftest import copy_build, run
 
 from drg_lib.base.names import DataError
-from drg_lib.site.runs import REPORTED, compare, from_dvc, from_reports, print_comparison
+from drg_lib.reporting.runs import REPORTED, compare, from_dvc, from_reports, print_comparison
 
 FIGURES = {"rmse": 26639.2, "mae": 12466.2, "skill": 0.1863, "r2": 0.9}
 HEADLINE = {"champion": "ridge", "rmse": 26639.2, "mae": 12466.2, "skill": 0.1863, "gain": 0.073}
