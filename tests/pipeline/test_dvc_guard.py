@@ -68,6 +68,9 @@ def imported(sources, modules):
 
 
 def left_out(module):
+    """Reading what reports hold is no matter of looks: the documentation stage depends on it."""
+    if module == "drg_lib.reporting.executed":
+        return False
     return any(module == room or module.startswith(f"{room}.") for room in LEFT_OUT)
 
 
