@@ -50,7 +50,7 @@ ELSEWHERE = {
     r"dvc repro --force --single-item deployment": "a registration is in test_serving.py",
     r"dvc exp run --temp .*": "minutes; dvc exp run without it is in test_pipeline.py",
     r"dvc exp run .*|dvc plots show|dvc repro( inspection| deployment)?": "test_pipeline.py",
-    r"drg run .* --multirun": "test_runner.py",
+    r"drg run (--help|.* --multirun)": "test_runner.py",
     r"drg run comparison.*": "test_comparison.py",
     r"drg run experiments": "test_experiments.py",
     r"mlflow ui .*": "a server until it is stopped; test_tracking.py reads the same store",
