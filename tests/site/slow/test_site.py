@@ -23,7 +23,7 @@ from drg_lib.site.site import stage_site
 
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = '<img src="http://evil.example/x.png" onerror="alert(1)"><script>alert(2)</script>'
-BUILD = [sys.executable, "-c", "from drg_lib.site.site import main; main()"]
+BUILD = ["drg", "docs", "--no-serve"]
 
 
 def hostile_notebook():
