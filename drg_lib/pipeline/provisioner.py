@@ -13,7 +13,6 @@ from typing import Any
 from jupyter_client import AsyncKernelManager
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import LocalProvisioner
-from traitlets import default
 
 from .warm import WarmProcess
 
@@ -39,7 +38,10 @@ class WarmProvisioner(LocalProvisioner):
 class WarmKernelManager(AsyncKernelManager):
     """jupyter_client's manager of a kernel, with the provisioner above."""
 
-    @default("provisioner")
-    def _warm_provisioner(self) -> WarmProvisioner:
-        name = self.kernel_id or str(uuid.uuid4())
-        return WarmProvisioner(kernel_id=name, kernel_spec=self.kernel_spec, parent=self)
+    async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]  # async there too
+        """Start the kernel by the provisioner above."""
+        self.kernel_id = self.kernel_id or str(uuid.uuid4())
+        if self.provisioner is None:  # it is there already when a kernel is started again
+            about = dict(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec)
+            self.provisioner = WarmProvisioner(parent=self, **about)
+        await super().start_kernel(**options)

@@ -186,7 +186,7 @@ def test_a_damaged_registered_model_is_refused_and_the_remedy_works(medicare_bui
     for file in (project / "mlartifacts").rglob("*.joblib"):
         file.write_bytes(file.read_bytes() + b"x")
     refused = run(project, *score, check=False)
-    assert refused.returncode == 1 and "it is not loaded" in refused.stderr
+    assert refused.returncode == 1 and "nothing is loaded" in refused.stderr
     run(project, *shlex.split(re.search(r"Remedy: run `(.*?)`", refused.stderr)[1]))
     assert "version 2" in run(project, *score).stdout
     for folder in (project / "mlartifacts").rglob("artifacts/MLmodel"):

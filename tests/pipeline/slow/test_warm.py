@@ -7,9 +7,12 @@ import sys
 import time
 from contextlib import suppress
 
+import nbformat
 import pytest
 from conftest import copy_project, edit, environment, run
+from nbclient import NotebookClient
 
+from drg_lib.pipeline.provisioner import WarmKernelManager
 from drg_lib.pipeline.warm import ADDRESS, WarmProcess
 
 if sys.platform != "linux":
@@ -94,6 +97,15 @@ def test_a_stage_makes_the_same_bytes_with_and_without_it(project):
         run(project, "drg", "run", "ingestion", "data_sources=synthetic", env=env)
         made.append([(project / "data" / name).read_bytes() for name in ("v0.parquet", "v0.json")])
     assert made[0] == made[1]
+
+
+def test_a_kernel_is_forked_too(project):
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("print(open('/proc/self/cmdline').read())")]
+    )
+    client = NotebookClient(notebook, kernel_name="python3", kernel_manager_class=WarmKernelManager)
+    client.execute(env=environment(project))
+    assert "--serve" in notebook.cells[0].outputs[0].text  # the interpreter's own command line
 
 
 def test_a_killed_client_takes_its_process_with_it(project, tmp_path):
