@@ -124,7 +124,11 @@ def check_data(data: str, source: Any) -> None:
         from drg_lib.sources.check import check_file  # pandas
 
         if faults := check_file(data, source.name).faults:
-            raise DataError("\n".join(faults))
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            raise DataError(
+                f"data: {data} does not fit {source.name}{more}. {faults[0]}\n"
+                f"`drg source check '{data}' {source.name}` says all."
+            )
 
 # %% ../../nbs/pipeline/choices.ipynb #c6dd3614
 def complete(wanted: dict[str, Any], present: dict[str, Any]) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def unused(stage: str, key: str, override: str, used: set[str], root: Path) -> s
     if inner and of_group:
         takes = f"Of {group} it takes {', '.join(of_group)}."
     else:
-        takes = f"It takes {', '.join(taken(used))}."
+        takes = f"It takes {', '.join(taken(used)) or 'no group'}."
     others = ", ".join(name for name in sections(root) if is_used(key, uses(name, root)))
     remedy = f"leave it out, or run a stage that uses it ({others})" if others else "leave it out"
     return f"{stage} does not use {key}: {override} would change nothing. {takes} Remedy: {remedy}."

@@ -213,7 +213,7 @@ def test_a_typo_in_a_config_file_names_the_key(project):
     before = path.read_text()
     try:
         path.write_text(before + "\nn_trails: 3\n")
-        done = drg(project, "stage=mini", "ml_experiments=quick")
+        done = drg(project, "modeling", "ml_experiments=quick")
     finally:
         path.write_text(before)
     assert done.returncode == 2 and "n_trails" in done.stderr and "ml_experiments/quick" in done.stderr
@@ -372,7 +372,7 @@ CHOICES = [
     (["data="], "data: no value is given"),
     (["data=a: b.csv"], "would change nothing"),
     (["data_sources=medicare_csv", "data=a: b.csv"], "a: b.csv is not a file"),
-    (["data_sources=medicare_csv", "data=README.md"], "README.md: the header lacks year"),
+    (["data_sources=medicare_csv", "data=README.md"], "README.md does not fit medicare_csv (and 3 more)"),
     (["data_sources=medicare_csv", "data=configs/config.yaml"], "is a config"),
     (["data=postgresql://host/costs?password=sesame"], "holds a password"),
     (["models=[ridge"], "models=[ridge: not a list of names"),

@@ -131,7 +131,7 @@ def test_a_negative_amount(project, data, tmp_path, published):
         f"'{COST}' holds '-3,585.05', which is negative",
         "Failed in: sanitize",
     ]
-    refused(project, words, "stage=cleaning", "data_versions=v1", *overrides(tmp_path / "negative.csv"))
+    refused(project, words, "stage=cleaning", "data_versions=v1", "data_sources=sparcs_csv")
 
 
 @pytest.mark.build
