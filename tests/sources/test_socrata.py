@@ -573,7 +573,7 @@ def test_progress_is_told_by_page(service, source, capsys):
 
 @pytest.mark.build
 def test_the_config_needs_no_data_file(tmp_path):
-    from drg_lib.pipeline.choices import complete
+    from drg_lib.pipeline.choices import check_data, complete
 
     choices = dict(
         data_sources="synthetic",
@@ -596,4 +596,4 @@ def test_the_config_needs_no_data_file(tmp_path):
         "data"
     ] == str(tmp_path / "stays")
     with pytest.raises(DataError, match="is not a file"):
-        complete(dict(data_sources="sparcs_csv", data=str(tmp_path / "nowhere")), choices)
+        check_data(str(tmp_path / "nowhere"), compose(["data_sources=sparcs_csv"]).data_sources)
