@@ -213,7 +213,8 @@ class Forked:
 
     def add(self, pid: int, connection: socket.socket) -> None:
         """Tell the client the process's number, and watch both."""
-        connection.sendall(f"{pid}\n".encode())
+        with suppress(OSError):  # a client that is gone already is seen at the next look
+            connection.sendall(f"{pid}\n".encode())
         child = os.pidfd_open(pid)
         self.running[child] = pid, connection
         self.selector.register(child, selectors.EVENT_READ, self.ended)
@@ -232,7 +233,8 @@ class Forked:
 
     def left(self, connection: socket.socket) -> None:
         """A client that is gone takes its process with it."""
-        self.selector.unregister(connection)
+        with suppress(KeyError, ValueError):  # its process may have ended at the same moment
+            self.selector.unregister(connection)
         for pid, other in self.running.values():
             if other is connection:
                 kill_group(pid)
@@ -257,8 +259,13 @@ class Interpreter:
     def accept(self) -> tuple[dict[str, Any], list[int]] | None:
         """Fork a process for a new request; in that process, the request and its files."""
         connection = self.listener.accept()[0]
-        request, files = received(connection)
-        if rights(client_of(connection)) != rights(os.getpid()):
+        try:
+            request, files = received(connection)
+            is_ours = rights(client_of(connection)) == rights(os.getpid())
+        except (OSError, ValueError):  # the client ended before it had asked
+            connection.close()
+            return None
+        if not is_ours:
             connection.close()
             for number in files:
                 os.close(number)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -119,6 +120,15 @@ def test_a_killed_client_takes_its_process_with_it(project, tmp_path):
     process.kill()
     process.wait()
     assert ends(pid)
+
+
+def test_a_client_that_ends_before_it_asks_ends_nothing_else(project, tmp_path):
+    for sent in (b"", b"\0\0\0\5no js"):
+        with socket.socket(socket.AF_UNIX) as client:
+            environment(project)
+            client.connect(os.environ[ADDRESS])
+            client.sendall(sent)
+    assert forked(project, tmp_path, ["-c", "print(1)"])[:2] == (0, "1\n")
 
 
 def test_an_interrupt_reaches_the_process_once(project):
