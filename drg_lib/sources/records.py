@@ -36,7 +36,8 @@ def json_values(path: Path, encoding: str) -> Iterator[Any]:
     number = 0
     try:
         with open_bytes(path) as handle:
-            for value in _values(io.TextIOWrapper(handle, encoding.replace("utf-8", "utf-8-sig"))):  # type: ignore[arg-type]
+            text = io.TextIOWrapper(handle, encoding.replace("utf-8", "utf-8-sig"))  # type: ignore[arg-type]
+            for value in _values(text):
                 number += 1
                 yield value
     except UnicodeDecodeError as error:
